@@ -1397,19 +1397,19 @@ const file_spillway_engine_v1_engine_proto_rawDesc = "" +
 	"\bworkload\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bworkload\x12%\n" +
 	"\breplicas\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\breplicas\"+\n" +
 	"\rScaleResponse\x12\x1a\n" +
-	"\bprevious\x18\x01 \x01(\x05R\bprevious\"L\n" +
+	"\bprevious\x18\x01 \x01(\x05R\bprevious\"V\n" +
 	"\vKillRequest\x12#\n" +
-	"\bworkload\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bworkload\x12\x18\n" +
-	"\areplica\x18\x02 \x01(\tR\areplica\"&\n" +
+	"\bworkload\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bworkload\x12\"\n" +
+	"\areplica\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\areplica\"&\n" +
 	"\fKillResponse\x12\x16\n" +
 	"\x06killed\x18\x01 \x03(\tR\x06killed\"5\n" +
 	"\x0eRestartRequest\x12#\n" +
 	"\bworkload\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bworkload\"\x11\n" +
 	"\x0fRestartResponse\"\r\n" +
 	"\vDownRequest\"\x0e\n" +
-	"\fDownResponse\"\\\n" +
-	"\x11StreamLogsRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\fDownResponse\"f\n" +
+	"\x11StreamLogsRequest\x12\x1c\n" +
+	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\x04name\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x1b\n" +
 	"\x04tail\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x04tail\"B\n" +
 	"\x12StreamLogsResponse\x12\x18\n" +

@@ -1,0 +1,80 @@
+# Spillway. `make` alone lists what can be made.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+SERVICES := $(notdir $(patsubst %/,%,$(dir $(wildcard services/*/go.mod))))
+MODULES := proto platform $(addprefix services/,$(SERVICES)) lab
+BINARIES := $(addprefix bin/,$(SERVICES)) bin/spillway
+TOOLS := $(addprefix bin/tools/,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway staticcheck)
+# How long one package's tests may take.
+TEST_TIMEOUT ?= 10m
+# What `make up` hands to `spillway up`.
+UP_FLAGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##——— run
+.PHONY: up
+up: build ## build what is missing and run the mesh in the foreground until Ctrl-C
+	@exec bin/spillway up $(UP_FLAGS)
+
+.PHONY: build
+build: ## every binary, under bin/
+	@mkdir -p bin
+	@printf 'building %s\n' "$(notdir $(BINARIES))"
+	@go build -trimpath -o bin/ $(addprefix ./services/,$(SERVICES)) ./lab/cmd/spillway
+
+##——— check
+.PHONY: test
+test: test-deps build lint test-alone test-e2e ## install what tests need, then run all of them
+
+.PHONY: test-deps
+test-deps:
+	@scripts/test-deps
+
+.PHONY: test-alone
+test-alone: ## vet and test every module by itself (no workspace), under -race
+	@scripts/each-module 'go vet ./... && go test -race -shuffle=on -timeout $(TEST_TIMEOUT) ./...' tools $(MODULES)
+
+.PHONY: test-e2e
+test-e2e: build ## drive the real mesh, the same engine that a user runs
+	@cd lab && go test -tags e2e -count=1 -timeout $(TEST_TIMEOUT) ./e2e/...
+
+.PHONY: lint
+lint: $(TOOLS) proto/imported ## format, staticcheck, buf lint, breaking changes, generated code up to date, shell
+	@scripts/lint $(MODULES)
+
+.PHONY: bench
+bench: build ## measure ratios in one interleaved run; writes bin/bench.json
+	@go run ./platform/bench/cmd/bench
+
+##——— change
+.PHONY: generate
+generate: $(TOOLS) proto/imported ## make proto/gen from the .proto files
+	@cd proto && ../bin/tools/buf format -w --path spillway && ../bin/tools/buf generate
+
+.PHONY: baseline
+baseline: $(TOOLS) proto/imported ## at a release: the contract that later changes must not break
+	@cd proto && ../bin/tools/buf build --path spillway --exclude-source-info -o baseline.binpb
+
+.PHONY: tidy
+tidy: ## go mod tidy in every module
+	@scripts/each-module 'go mod tidy' tools $(MODULES)
+
+.PHONY: clean
+clean: ## remove what was built; the state of local runs (.spillway/) stays
+	@rm -rf bin proto/imported
+
+$(TOOLS) &: tools/go.mod tools/go.sum
+	@mkdir -p bin/tools
+	@echo 'building the tools (once; a few minutes on two cores)'
+	@cd tools && GOWORK=off GOBIN=$(CURDIR)/bin/tools go install tool
+	@touch $(TOOLS)
+
+proto/imported: tools/go.sum tools/cmd/protoimports/main.go
+	@cd tools && GOWORK=off go run ./cmd/protoimports ../proto/imported
+	@touch proto/imported
