@@ -1,0 +1,32 @@
+package problem
+
+// Reasons shared by more than one service. A reason that one service alone gives is declared beside that service.
+const (
+	// DependencyAway (Unavailable, retryable): a store or another service did not answer.
+	DependencyAway = "DEPENDENCY_AWAY"
+	// NotServingYet (Unavailable, retryable): the replica is starting or warming up.
+	NotServingYet = "NOT_SERVING_YET"
+	// DeadlineTooShort (DeadlineExceeded, retryable with more time): the work cannot finish in the time left, so it was
+	// not begun.
+	DeadlineTooShort = "DEADLINE_TOO_SHORT"
+	// DeadlineExceeded (DeadlineExceeded, retryable): the time ran out while the work was under way; its outcome is unknown.
+	DeadlineExceeded = "DEADLINE_EXCEEDED"
+	// Canceled (Canceled): the caller gave up.
+	Canceled = "CANCELED"
+	// InvalidArgument (InvalidArgument): the request breaks a rule of its contract; metadata "field" names the field where
+	// one is to blame.
+	InvalidArgument = "INVALID_ARGUMENT"
+	// MessageTooLarge (ResourceExhausted): the message is larger than the receiver takes.
+	MessageTooLarge = "MESSAGE_TOO_LARGE"
+	// CallerInvalid (InvalidArgument): the caller-identity metadata is malformed.
+	CallerInvalid = "CALLER_INVALID"
+	// SessionInvalid (Unauthenticated): the session token is malformed, unknown, expired or revoked; which of them is not
+	// told.
+	SessionInvalid = "SESSION_INVALID"
+	// IdempotencyKeyReused (FailedPrecondition): the key was used before with another body.
+	IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED"
+	// Overloaded (ResourceExhausted, retryable): refused on purpose to protect the replica.
+	Overloaded = "OVERLOADED"
+	// Internal (Internal): a fault of the server; its log has the cause.
+	Internal = "INTERNAL"
+)
