@@ -1,0 +1,106 @@
+package capacity
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// queue is the model: the virtual times at which the slots become free, as a min-heap. Times are offsets from an
+// epoch of the owner's choice. Requests are served in the order of the admit calls.
+type queue struct {
+	free []time.Duration
+	// work is all service time ever admitted.
+	work time.Duration
+	// waiting holds the start times of admitted requests that had not begun at the last call of advance. They ascend:
+	// a request that has to wait starts at the earliest free time, and that never goes back.
+	waiting []time.Duration
+}
+
+func newQueue(slots int) queue {
+	return queue{free: make([]time.Duration, slots)}
+}
+
+// start tells when a request would begin that arrives at arrival.
+func (q *queue) start(arrival time.Duration) time.Duration {
+	return max(arrival, q.free[0])
+}
+
+// admit reserves the slot that becomes free first and returns when the request begins and ends.
+func (q *queue) admit(arrival, service time.Duration) (start, finish time.Duration) {
+	start = q.start(arrival)
+	finish = start + service
+	q.work += service
+	q.free[0] = finish
+	q.sink()
+	if start > arrival {
+		q.waiting = append(q.waiting, start)
+	}
+	return start, finish
+}
+
+// sink restores the heap after its root has grown.
+func (q *queue) sink() {
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(q.free); child++ {
+			if q.free[child] < q.free[least] {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		q.free[i], q.free[least] = q.free[least], q.free[i]
+		i = least
+	}
+}
+
+// load is what a queue looks like at one instant.
+type load struct {
+	// busy is the number of slots at work.
+	busy int
+	// queued is the number of admitted requests that have not begun.
+	queued int
+	// worked is the service time done so far, over all slots.
+	worked time.Duration
+}
+
+// advance moves to now and tells the load. A slot whose free time lies ahead is busy from now until then without a
+// gap, so the work that is left is the sum of those distances.
+func (q *queue) advance(now time.Duration) load {
+	begun := 0
+	for begun < len(q.waiting) && q.waiting[begun] <= now {
+		begun++
+	}
+	q.waiting = q.waiting[begun:]
+	at := load{queued: len(q.waiting), worked: q.work}
+	for _, free := range q.free {
+		if free > now {
+			at.busy++
+			at.worked -= free - now
+		}
+	}
+	return at
+}
+
+// source draws service times; equal seeds give equal sequences.
+type source struct {
+	mean        time.Duration
+	exponential bool
+	random      *rand.Rand
+}
+
+func newSource(mean time.Duration, distribution Distribution, seed uint64) source {
+	return source{
+		mean:        mean,
+		exponential: distribution == Exponential,
+		random:      rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)),
+	}
+}
+
+func (s *source) draw() time.Duration {
+	if !s.exponential {
+		return s.mean
+	}
+	return time.Duration(s.random.ExpFloat64() * float64(s.mean))
+}

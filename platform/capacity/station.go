@@ -1,0 +1,160 @@
+package capacity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ErrTooLate is wrapped by every refusal of a request that could not finish before its deadline.
+var ErrTooLate = errors.New("the request would finish after its deadline")
+
+// TooLateError is the refusal of a request that could not finish before its deadline; it wraps ErrTooLate. No slot was
+// taken.
+type TooLateError struct {
+	// Wait is how long the request would have waited for a slot, counted from its arrival.
+	Wait time.Duration
+	// Service is how long it would have held the slot.
+	Service time.Duration
+	// Late is by how much its finish would have missed the deadline.
+	Late time.Duration
+}
+
+func (e *TooLateError) Error() string {
+	return fmt.Sprintf("%v: by %v, after a wait of %v and service of %v", ErrTooLate, e.Late, e.Wait, e.Service)
+}
+
+// Unwrap returns ErrTooLate.
+func (e *TooLateError) Unwrap() error { return ErrTooLate }
+
+// Plan is what admission would mean for a request, known before it is admitted.
+type Plan struct {
+	// Start is when a slot would take the request.
+	Start time.Time
+	// Finish is when the slot would be done with it.
+	Finish time.Time
+}
+
+// Visit is what happened to an admitted request.
+type Visit struct {
+	// Wait is the virtual time from arrival until a slot took the request.
+	Wait time.Duration
+	// Service is the time that the slot was taken.
+	Service time.Duration
+	// Lateness is by how much the request left after its virtual finish: timers, scheduling, and an arrival that was
+	// reported late. 0 when the caller gave up before.
+	Lateness time.Duration
+}
+
+// Station is a replica's modelled capacity on the real clock. It is safe for concurrent use.
+type Station struct {
+	config   Config
+	epoch    time.Time
+	inFlight atomic.Int64
+	wait     prometheus.Histogram
+	lateness prometheus.Histogram
+	refused  prometheus.Counter
+
+	mu     sync.Mutex
+	queue  queue
+	source source
+	// next is the service time of the request that comes next, drawn ahead so that Plan tells the truth.
+	next time.Duration
+}
+
+// New returns an idle station whose metrics are registered with reg.
+func New(cfg Config, reg prometheus.Registerer) (*Station, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Station{
+		config:   cfg,
+		epoch:    time.Now(),
+		wait:     newWaitHistogram(),
+		lateness: newLatenessHistogram(),
+		refused:  newRefusedCounter(),
+		queue:    newQueue(cfg.Slots),
+		source:   newSource(cfg.ServiceTime, cfg.Distribution, cfg.Seed),
+	}
+	s.next = s.source.draw()
+	for _, collector := range []prometheus.Collector{s.wait, s.lateness, s.refused, gauges{s}} {
+		if err := reg.Register(collector); err != nil {
+			return nil, fmt.Errorf("register the metrics of capacity: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Plan tells what admission would mean for a request that came next with this arrival time. Nothing is reserved, so
+// another request may take its place.
+func (s *Station) Plan(arrival time.Time) Plan {
+	if s.config.ServiceTime == 0 {
+		return Plan{Start: arrival, Finish: arrival}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	start := s.queue.start(arrival.Sub(s.epoch))
+	return Plan{Start: s.epoch.Add(start), Finish: s.epoch.Add(start + s.next)}
+}
+
+// Serve gives the request a slot and returns when the slot is done with it. arrival is when the request arrived, best
+// stamped as early as possible: time lost between then and this call is not queued again.
+//
+// A request whose finish lies after ctx's deadline is refused at once with a *TooLateError and takes no slot. When ctx
+// ends while the request waits or is served, Serve returns ctx's error; its slot time stays used, since work that was
+// begun is not given back.
+func (s *Station) Serve(ctx context.Context, arrival time.Time) (Visit, error) {
+	if s.config.ServiceTime == 0 {
+		return Visit{}, nil
+	}
+	visit, finish, err := s.admit(ctx, arrival)
+	if err != nil {
+		s.refused.Inc()
+		return Visit{}, err
+	}
+	s.wait.Observe(visit.Wait.Seconds())
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
+	if remaining := time.Until(finish); remaining > 0 {
+		timer := time.NewTimer(remaining)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return visit, ctx.Err()
+		}
+	}
+	visit.Lateness = max(0, time.Since(finish))
+	s.lateness.Observe(visit.Lateness.Seconds())
+	return visit, nil
+}
+
+// admit reserves a slot, or refuses. A refused request takes its service time with it: were it left for the next one,
+// a single long draw would have everybody refused who comes with the same deadline.
+func (s *Station) admit(ctx context.Context, arrival time.Time) (Visit, time.Time, error) {
+	at := arrival.Sub(s.epoch)
+	deadline, bounded := ctx.Deadline()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	service := s.next
+	s.next = s.source.draw()
+	start := s.queue.start(at)
+	if late := start + service - deadline.Sub(s.epoch); bounded && late > 0 {
+		return Visit{}, time.Time{}, &TooLateError{Wait: start - at, Service: service, Late: late}
+	}
+	_, finish := s.queue.admit(at, service)
+	return Visit{Wait: start - at, Service: service}, s.epoch.Add(finish), nil
+}
+
+// load tells the station's state now.
+func (s *Station) load() load {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queue.advance(time.Since(s.epoch))
+}
