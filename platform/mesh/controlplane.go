@@ -1,0 +1,227 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// nackPause is how long a stream waits after its client has refused a resource. Without it the library answers the
+// refusal with the same resource at once, some 12,000 times a second.
+const nackPause = 500 * time.Millisecond
+
+// ControlPlane tells gRPC clients about the services of a State. It is safe for concurrent use, and a
+// prometheus.Collector of its own metrics.
+type ControlPlane struct {
+	log     *slog.Logger
+	prefix  string
+	loaded  chan struct{}
+	metrics metrics
+
+	mu       sync.Mutex
+	services map[string]Service // nil before the first Set
+	views    map[string]*view   // by caller
+}
+
+var _ prometheus.Collector = (*ControlPlane)(nil)
+
+// NewControlPlane returns a control plane that knows nothing yet.
+func NewControlPlane(log *slog.Logger) *ControlPlane {
+	return &ControlPlane{
+		log:     log,
+		prefix:  strconv.FormatInt(time.Now().UnixNano(), 36) + ".",
+		loaded:  make(chan struct{}),
+		metrics: newMetrics(),
+		views:   make(map[string]*view),
+	}
+}
+
+// Set makes state what every client sees, all at once. A service that an earlier state had and this one has not
+// becomes unknown: calls to it fail at once. Set costs next to nothing when little has changed. An invalid state
+// is refused and changes nothing.
+func (c *ControlPlane) Set(state State) error {
+	if err := state.Validate(); err != nil {
+		return err
+	}
+	next := make(map[string]Service, len(state.Services))
+	for _, service := range state.Services {
+		next[service.Name] = service.normal()
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := c.services == nil
+	var changed []Service
+	var gone []string
+	for name, service := range next {
+		if old, ok := c.services[name]; !ok || !old.equal(service) {
+			changed = append(changed, service)
+		}
+	}
+	for name := range c.services {
+		if _, ok := next[name]; !ok {
+			gone = append(gone, name)
+		}
+	}
+	c.services = next
+	if first {
+		close(c.loaded)
+	}
+	if len(changed) == 0 && len(gone) == 0 {
+		return nil
+	}
+	c.metrics.changes.Add(float64(len(changed) + len(gone)))
+	var failed error
+	for caller, v := range c.views {
+		if err := v.show(changed, gone); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("mesh: update what %q is shown: %w", caller, err))
+		}
+	}
+	return failed
+}
+
+// Serve answers clients on lis until ctx ends; it then returns nil. It accepts nothing before the first Set: clients
+// wait in the backlog. lis is closed when Serve returns. Serve can be called again with another listener.
+func (c *ControlPlane) Serve(ctx context.Context, lis net.Listener) error {
+	select {
+	case <-c.loaded:
+	case <-ctx.Done():
+		return lis.Close()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	grpcServer := grpc.NewServer()
+	// Ordered: responses leave in the order of pushOrder.
+	ads := server.NewServer(ctx, views{c}, c.callbacks(ctx), sotw.WithOrderedADS())
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(grpcServer, ads)
+	// Streams never end by themselves, so a graceful stop would wait for ever; clients reconnect.
+	stopped := context.AfterFunc(ctx, grpcServer.Stop)
+	defer stopped()
+	if err := grpcServer.Serve(lis); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("mesh: serve on %s: %w", lis.Addr(), err)
+	}
+	return nil
+}
+
+// callbacks watches the streams of one Serve.
+func (c *ControlPlane) callbacks(ctx context.Context) server.Callbacks {
+	return server.CallbackFuncs{
+		StreamOpenFunc: func(context.Context, int64, string) error {
+			c.metrics.streams.Inc()
+			return nil
+		},
+		StreamClosedFunc: func(int64, *corev3.Node) { c.metrics.streams.Dec() },
+		StreamRequestFunc: func(_ int64, request *discoveryv3.DiscoveryRequest) error {
+			refusal := request.GetErrorDetail()
+			if refusal == nil {
+				return nil
+			}
+			caller, kind := callerOf(request.GetNode()), shortType(request.GetTypeUrl())
+			c.metrics.nacks.WithLabelValues(caller, kind).Inc()
+			c.log.Error("a client refused a resource, it keeps the one it had",
+				"caller", caller, "node", request.GetNode().GetId(), "type", kind, "error", refusal.GetMessage())
+			pause := time.NewTimer(nackPause)
+			defer pause.Stop()
+			select {
+			case <-pause.C:
+			case <-ctx.Done():
+			}
+			return nil
+		},
+		StreamResponseFunc: func(_ context.Context, _ int64, request *discoveryv3.DiscoveryRequest, response *discoveryv3.DiscoveryResponse) {
+			c.metrics.pushed.WithLabelValues(shortType(request.GetTypeUrl())).Add(float64(len(response.GetResources())))
+		},
+	}
+}
+
+// viewFor returns the cache that answers a request, made when the caller is new.
+func (c *ControlPlane) viewFor(node *corev3.Node, kind resource.Type, names map[string]struct{}) (*cache.LinearCache, error) {
+	caller := callerOf(node)
+	if caller == "" {
+		return nil, status.Errorf(codes.InvalidArgument, "node id %q names no caller, give caller/instance", node.GetId())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, ok := c.views[caller]
+	if !ok {
+		v = newView(c.prefix)
+		all := make([]Service, 0, len(c.services))
+		for _, service := range c.services {
+			all = append(all, service)
+		}
+		if err := v.show(all, nil); err != nil {
+			return nil, fmt.Errorf("mesh: build the view of %q: %w", caller, err)
+		}
+		c.views[caller] = v
+	}
+	answers, ok := v.caches[kind]
+	if !ok {
+		return nil, status.Errorf(codes.Unimplemented, "resource type %q is not served", kind)
+	}
+	if kind == resource.ListenerType {
+		unknown, err := v.ask(names, c.services)
+		if err != nil {
+			return nil, fmt.Errorf("mesh: answer %q: %w", caller, err)
+		}
+		if len(unknown) > 0 {
+			slices.Sort(unknown)
+			c.log.Warn("a caller asks for services that the mesh does not have, its calls fail", "caller", caller, "services", unknown)
+		}
+	}
+	return answers, nil
+}
+
+// views lets the library's server find the cache of the caller that asks.
+type views struct{ *ControlPlane }
+
+// CreateWatch implements cache.ConfigWatcher.
+func (v views) CreateWatch(request *cache.Request, sub cache.Subscription, responses chan cache.Response) (func(), error) {
+	answers, err := v.viewFor(request.GetNode(), request.GetTypeUrl(), sub.SubscribedResources())
+	if err != nil {
+		return nil, err
+	}
+	return answers.CreateWatch(request, sub, responses)
+}
+
+// CreateDeltaWatch implements cache.ConfigWatcher.
+func (v views) CreateDeltaWatch(request *cache.DeltaRequest, sub cache.Subscription, responses chan cache.DeltaResponse) (func(), error) {
+	answers, err := v.viewFor(request.GetNode(), request.GetTypeUrl(), sub.SubscribedResources())
+	if err != nil {
+		return nil, err
+	}
+	return answers.CreateDeltaWatch(request, sub, responses)
+}
+
+// Fetch implements cache.ConfigFetcher: polling is not served.
+func (views) Fetch(context.Context, *cache.Request) (cache.Response, error) {
+	return nil, status.Error(codes.Unimplemented, "polling is not served, use a stream")
+}
+
+// callerOf returns the part of the node id before the slash.
+func callerOf(node *corev3.Node) string {
+	caller, _, _ := strings.Cut(node.GetId(), "/")
+	return caller
+}
+
+// shortType returns the last part of a type URL: "Listener".
+func shortType(url string) string {
+	return url[strings.LastIndexByte(url, '.')+1:]
+}
