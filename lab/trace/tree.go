@@ -79,8 +79,8 @@ func Build(parts []*tracepb.ResourceSpans) *Tree {
 	nodes := make(map[string]*Node)
 	var order []*Node
 	for _, rs := range parts {
-		service := attribute(rs.GetResource().GetAttributes(), "service.name")
-		instance := attribute(rs.GetResource().GetAttributes(), "service.instance.id")
+		service := textAttribute(rs.GetResource().GetAttributes(), "service.name")
+		instance := textAttribute(rs.GetResource().GetAttributes(), "service.instance.id")
 		for _, ss := range rs.GetScopeSpans() {
 			for _, span := range ss.GetSpans() {
 				n := newNode(span, cmp.Or(service, "unknown"), instance)
@@ -156,25 +156,23 @@ func cutCircles(nodes map[string]*Node, order []*Node) {
 }
 
 // correct moves spans that another process's clock put before their cause. The
-// rule is Jaeger's clock skew adjuster's, with one difference: a span that ends
-// after its parent is left alone, for work that goes on after the answer (a
+// rule is that of Jaeger's clock skew adjuster, with one difference: a span that
+// ends after its parent is left alone, for work that goes on after the answer (a
 // consumer, a server whose client gave up) is no fault of a clock. A shorter
 // child is centred in its parent, as if both network ways took the same time;
-// a longer one begins with it. Everything under it moves along.
+// a longer one begins with it. Spans of the same process move along.
 func correct(n *Node) {
 	for _, c := range n.Children {
-		if c.process() != n.process() && c.Start.Before(n.Start) {
+		var by time.Duration
+		switch {
+		case c.process() == n.process():
+			by = n.Skew
+		case c.Start.Before(n.Start):
 			slack := max(0, n.End.Sub(n.Start)-c.End.Sub(c.Start))
-			shift(c, n.Start.Add(slack/2).Sub(c.Start))
+			by = n.Start.Add(slack / 2).Sub(c.Start)
 		}
+		c.Start, c.End, c.Skew = c.Start.Add(by), c.End.Add(by), by
 		correct(c)
-	}
-}
-
-func shift(n *Node, by time.Duration) {
-	n.Start, n.End, n.Skew = n.Start.Add(by), n.End.Add(by), n.Skew+by
-	for _, c := range n.Children {
-		shift(c, by)
 	}
 }
 
@@ -201,13 +199,13 @@ func newNode(span *tracepb.Span, service, instance string) *Node {
 	}
 	if n.Failed {
 		n.Reason = cmp.Or(span.GetStatus().GetMessage(),
-			attribute(span.GetAttributes(), "error.type"),
-			attribute(span.GetAttributes(), "rpc.response.status_code"))
+			textAttribute(span.GetAttributes(), "error.type"),
+			textAttribute(span.GetAttributes(), "rpc.response.status_code"))
 	}
 	return n
 }
 
-func attribute(attrs []*commonpb.KeyValue, key string) string {
+func textAttribute(attrs []*commonpb.KeyValue, key string) string {
 	for _, kv := range attrs {
 		if kv.GetKey() == key {
 			return kv.GetValue().GetStringValue()
