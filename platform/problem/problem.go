@@ -49,6 +49,8 @@ type Problem struct {
 	// foreign holds details that came with a received status and are not ours (such as field violations), passed on as
 	// they are.
 	foreign []protoadapt.MessageV1
+
+	cause error // for this process's log only
 }
 
 // New makes a problem that is not retryable. The reason is one of this package's constants or the service's own. A code
@@ -78,19 +80,34 @@ func (p *Problem) With(key, value string) *Problem {
 	return c
 }
 
+// Because returns a copy that knows what it came from. The cause shows in Error and to errors.Is, so in this process's log;
+// it never crosses RPC.
+func (p *Problem) Because(cause error) *Problem {
+	c := p.clone()
+	c.cause = cause
+	return c
+}
+
 func (p *Problem) clone() *Problem {
 	c := *p
 	c.Metadata = maps.Clone(p.Metadata)
 	return &c
 }
 
-// Error gives the reason and the message.
+// Error gives the reason, the message and the cause.
 func (p *Problem) Error() string {
-	if p.Reason == "" {
-		return fmt.Sprintf("%s: %s", p.Code, p.Message)
+	name := p.Reason
+	if name == "" {
+		name = p.Code.String()
 	}
-	return fmt.Sprintf("%s: %s", p.Reason, p.Message)
+	if p.cause != nil {
+		return fmt.Sprintf("%s: %s: %v", name, p.Message, p.cause)
+	}
+	return fmt.Sprintf("%s: %s", name, p.Message)
 }
+
+// Unwrap gives the cause.
+func (p *Problem) Unwrap() error { return p.cause }
 
 // Is makes errors.Is hold between problems of the same code and reason, whatever their messages say: what came over RPC
 // equals the variable it was made from.

@@ -1,0 +1,143 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	_ "google.golang.org/grpc/xds" // xds:/// targets
+
+	"spillway.dev/platform/outbound"
+	"spillway.dev/platform/telemetry"
+)
+
+// App is what a service builds itself on. Its methods are for Build, called in one goroutine; Name, Instance, Log,
+// Registerer and Tracer may be used at any time by any goroutine.
+type App struct {
+	name, instance string
+	ctx            context.Context // ends when the drain begins
+	log            *slog.Logger
+	telemetry      *telemetry.Telemetry
+	outbound       *outbound.Chain
+	server         *grpc.Server
+
+	loopback     *bufconn.Listener
+	loopbackConn *grpc.ClientConn
+
+	dependencies []*dependency
+	warmups      []named
+	workers      []named
+	https        []*httpListener
+	closers      []named
+}
+
+// named is a function with the name it is logged under.
+type named struct {
+	name string
+	run  func(context.Context) error
+}
+
+type httpListener struct {
+	name, addr string
+	server     *http.Server
+	listener   net.Listener
+}
+
+// Name is the service's name.
+func (a *App) Name() string { return a.name }
+
+// Instance is the replica's name.
+func (a *App) Instance() string { return a.instance }
+
+// Log is the service's logger.
+func (a *App) Log() *slog.Logger { return a.log }
+
+// Registerer takes the service's own metrics.
+func (a *App) Registerer() prometheus.Registerer { return a.telemetry.Registry() }
+
+// Tracer makes the service's own spans.
+func (a *App) Tracer() trace.Tracer { return a.telemetry.Tracer() }
+
+// Server takes RPC services. Their health names and reflection follow by themselves.
+func (a *App) Server() grpc.ServiceRegistrar { return a.server }
+
+// Dial returns a connection to a downstream, through the outbound chain, closed at the end of the drain. callee is the
+// downstream's name in the mesh, for metrics; target is where to find it, such as "xds:///inventory". It does not wait:
+// the connection is begun at once and its state matters to nobody but its calls.
+func (a *App) Dial(callee, target string) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStatsHandler(a.telemetry.ClientStats()),
+	}, a.outbound.DialOptions(callee)...)...)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s at %q: %w", callee, target, err)
+	}
+	conn.Connect()
+	a.OnClose(callee, func(context.Context) error { return conn.Close() })
+	return conn, nil
+}
+
+// Loopback returns the connection to this replica's own server, within the process and through the server's chain, as
+// a gateway needs it that turns HTTP into RPC.
+func (a *App) Loopback() (*grpc.ClientConn, error) {
+	if a.loopbackConn != nil {
+		return a.loopbackConn, nil
+	}
+	const buffer = 256 << 10 // bytes in flight each way; HTTP/2 flow control waits beyond
+	lis := bufconn.Listen(buffer)
+	conn, err := grpc.NewClient("passthrough:///loopback",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }),
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig())
+	if err != nil {
+		return nil, fmt.Errorf("dial this replica itself: %w", err)
+	}
+	a.loopback, a.loopbackConn = lis, conn
+	a.OnClose("loopback", func(context.Context) error { return conn.Close() })
+	return conn, nil
+}
+
+// Dependency names something that must be reached before the replica is any good, and how to reach it. connect is tried,
+// with back-off and each attempt bounded, until it succeeds or the replica drains. The start waits for all dependencies
+// at once until SPILLWAY_START_TIMEOUT, then goes on without those that are away; they are tried on.
+func (a *App) Dependency(name string, connect func(context.Context) error) {
+	a.dependencies = append(a.dependencies, &dependency{name: name, connect: connect})
+}
+
+// Warm adds a warm-up step. Steps run in order before the first call is let in, within what is left of the start timeout.
+// A failure is logged and not fatal.
+func (a *App) Warm(name string, f func(context.Context) error) {
+	a.warmups = append(a.warmups, named{name, f})
+}
+
+// Worker adds a function that runs beside the RPCs from serving on. Its ctx ends at the drain step "workers"; f then
+// finishes what it holds and returns. When f returns an error before that, it is logged and f runs again after a back-off.
+func (a *App) Worker(name string, f func(ctx context.Context) error) {
+	a.workers = append(a.workers, named{name, f})
+}
+
+// ServeHTTP adds an HTTP listener. It answers from the state starting on (calls through Loopback are refused until
+// serving) and is drained before gRPC is.
+func (a *App) ServeHTTP(name, addr string, h http.Handler) {
+	a.https = append(a.https, &httpListener{name: name, addr: addr, server: newHTTPServer(h, a.log)})
+}
+
+// OnClose adds a function to the end of the drain, after telemetry was flushed. The last added runs first.
+func (a *App) OnClose(name string, f func(context.Context) error) {
+	a.closers = append(a.closers, named{name, f})
+}
+
+// serviceNames lists the RPC services registered so far, sorted.
+func (a *App) serviceNames() []string {
+	return slices.Sorted(maps.Keys(a.server.GetServiceInfo()))
+}

@@ -1,0 +1,118 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"google.golang.org/grpc/codes"
+
+	"spillway.dev/platform/problem"
+)
+
+// redisBudget bounds one call to Redis from start to end: waiting for a connection, dialling, writing, reading. A caller
+// must have its answer within 250 ms; the rest is for the way there and back.
+const redisBudget = 200 * time.Millisecond
+
+// Redis returns a client whose every call ends within 250 ms, also with Redis away, and works again with the first call
+// after Redis is back. It is traced and measured, does not wait here, and is closed at the end of the drain. When Redis
+// does not answer, calls fail with a problem: Unavailable, DEPENDENCY_AWAY, so handlers may return the error as it is.
+// A blocking command (BLPOP, XREAD BLOCK) does not fit this client.
+func (a *App) Redis(addr string) *redis.Client {
+	client := redis.NewClient(redisOptions(addr))
+	client.AddHook(bounded{})
+	if err := a.telemetry.InstrumentRedis(client); err != nil {
+		a.log.Warn("Redis is not instrumented", "error", err)
+	}
+	a.OnClose("redis", func(context.Context) error { return client.Close() })
+	return client
+}
+
+func redisOptions(addr string) *redis.Options {
+	return &redis.Options{
+		Addr:                  addr,
+		Dialer:                dialRedis,
+		DialTimeout:           redisBudget,
+		DialerRetries:         1, // attempts, not repeats
+		ReadTimeout:           redisBudget,
+		WriteTimeout:          redisBudget,
+		PoolTimeout:           redisBudget,
+		ContextTimeoutEnabled: true, // else the budget would not reach the socket
+		MaxRetries:            -1,   // retries are the caller's decision
+		Protocol:              2,    // no use for RESP3's pushes, and one round trip less per connection
+		DisableIdentity:       true, // likewise
+		MaintNotificationsConfig: &maintnotifications.Config{
+			Mode: maintnotifications.ModeDisabled,
+		},
+	}
+}
+
+// dialRedis connects, or returns a connection whose every use fails with the dial's error. If it returned the error, the
+// pool would count it, and after as many as it has connections would fail all calls without dialling until a probe, made
+// once a second, gets through: Redis would be back for up to a second before anybody noticed.
+func dialRedis(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext(ctx, network, addr)
+	if err != nil {
+		return &deadConn{addr: addr, err: err}, nil
+	}
+	return conn, nil
+}
+
+// bounded is the hook that puts the budget on every call and names the failure.
+type bounded struct{}
+
+func (bounded) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (bounded) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		budget, cancel := context.WithTimeout(ctx, redisBudget)
+		defer cancel()
+		return redisProblem(ctx, next(budget, cmd))
+	}
+}
+
+func (bounded) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		budget, cancel := context.WithTimeout(ctx, redisBudget)
+		defer cancel()
+		err := next(budget, cmds)
+		for _, cmd := range cmds {
+			if cmd.Err() != nil {
+				cmd.SetErr(redisProblem(ctx, cmd.Err()))
+			}
+		}
+		return redisProblem(ctx, err)
+	}
+}
+
+// redisProblem tells Redis's being away from its answers (also errors, such as WRONGTYPE or nil) and from the end of the
+// caller's own context; both of those stay as they are.
+func redisProblem(caller context.Context, err error) error {
+	if err == nil || caller.Err() != nil {
+		return err
+	}
+	if reply, ok := errors.AsType[redis.Error](err); ok && !strings.HasPrefix(reply.Error(), "LOADING ") {
+		return err
+	}
+	return problem.New(codes.Unavailable, problem.DependencyAway, "the store does not answer").
+		With("dependency", "redis").Retry(0).Because(err)
+}
+
+// deadConn is a connection that could not be made.
+type deadConn struct {
+	addr string
+	err  error
+}
+
+func (c *deadConn) Read([]byte) (int, error)         { return 0, c.err }
+func (c *deadConn) Write([]byte) (int, error)        { return 0, c.err }
+func (c *deadConn) Close() error                     { return nil }
+func (c *deadConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *deadConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c *deadConn) SetDeadline(time.Time) error      { return nil }
+func (c *deadConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *deadConn) SetWriteDeadline(time.Time) error { return nil }
