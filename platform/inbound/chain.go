@@ -1,0 +1,174 @@
+// Package inbound is how a service protects itself: what every call passes on
+// its way in, in one ordered list for unary calls and streams alike.
+//
+// Calls of gRPC itself (health, reflection) pass only those entries that
+// concern them, see New.
+package inbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"spillway.dev/platform/capacity"
+	"spillway.dev/platform/identity"
+	"spillway.dev/platform/inbound/deadline"
+	"spillway.dev/platform/inbound/logging"
+	"spillway.dev/platform/inbound/validation"
+	"spillway.dev/platform/telemetry"
+	"spillway.dev/platform/telemetry/red"
+)
+
+// maxRequest bounds a request's size in bytes. Requests of this mesh are some
+// hundred; grpc-go answers a larger one with RESOURCE_EXHAUSTED before reading it.
+const maxRequest = 1 << 20
+
+// minPingInterval is how often a client may ask whether the connection is
+// alive; outbound asks every 10 s.
+const minPingInterval = 5 * time.Second
+
+// Config holds the times that calls are judged by.
+type Config struct {
+	// DefaultDeadline is given to a call that comes with none.
+	DefaultDeadline time.Duration
+	// MinimumDeadline is the least time a call must have left to be begun.
+	MinimumDeadline time.Duration
+}
+
+// Validate names the first setting that cannot be used.
+func (c Config) Validate() error {
+	switch {
+	case c.DefaultDeadline <= 0:
+		return fmt.Errorf("inbound: DefaultDeadline is %v; give a time above 0", c.DefaultDeadline)
+	case c.MinimumDeadline < 0 || c.MinimumDeadline >= c.DefaultDeadline:
+		return fmt.Errorf("inbound: MinimumDeadline is %v; allowed are 0 to less than DefaultDeadline, %v", c.MinimumDeadline, c.DefaultDeadline)
+	}
+	return nil
+}
+
+// Named is one entry of the chain.
+type Named struct {
+	Name   string
+	Unary  grpc.UnaryServerInterceptor
+	Stream grpc.StreamServerInterceptor
+}
+
+// Chain is the server's side of what each hop adds.
+type Chain struct{ entries []Named }
+
+// New builds the chain of service. station is the replica's modelled capacity;
+// nil stands for a replica without a model.
+func New(cfg Config, service string, log *slog.Logger, reg prometheus.Registerer, station *capacity.Station) (*Chain, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	calls, err := red.NewServer(service, reg)
+	if err != nil {
+		return nil, fmt.Errorf("inbound: %w", err)
+	}
+	rules, err := validation.New()
+	if err != nil {
+		return nil, fmt.Errorf("inbound: %w", err)
+	}
+	limits := deadline.Config{Default: cfg.DefaultDeadline, Minimum: cfg.MinimumDeadline}
+	metrics, lines := calls.Peer(identity.Caller), logging.New(log)
+
+	chain := &Chain{entries: []Named{
+		// Outermost: whatever goes wrong further in leaves as a problem, and
+		// the text of other errors stays here.
+		{"problem", problemUnary, problemStream},
+		// Before those that tell of the caller.
+		{"identity", identityUnary(log), identityStream(log)},
+		{"logging", interceptors.UnaryServerInterceptor(lines), interceptors.StreamServerInterceptor(lines)},
+		{"metrics", interceptors.UnaryServerInterceptor(metrics), interceptors.StreamServerInterceptor(metrics)},
+		// Inside logging and metrics, so that a panic is told of and counted
+		// like any failure.
+		recovered(log),
+		{"deadline", limits.Unary, limits.Stream},
+		// Before capacity: what is refused takes no slot.
+		{"validation", rules.Unary, rules.Stream},
+		{"capacity", capacityUnary(station), capacityStream(station)},
+	}}
+	for i, e := range chain.entries {
+		switch e.Name {
+		case "problem", "identity", "recovery", "validation":
+		default:
+			chain.entries[i] = ownWorkOnly(e)
+		}
+	}
+	return chain, chain.check()
+}
+
+// Entries is the list, outermost first.
+func (c *Chain) Entries() []Named { return append([]Named(nil), c.entries...) }
+
+// Names is the names of the entries, outermost first.
+func (c *Chain) Names() []string {
+	names := make([]string, 0, len(c.entries))
+	for _, e := range c.entries {
+		names = append(names, e.Name)
+	}
+	return names
+}
+
+// ServerOptions installs the chain, and the limits that go with it. Tracing is
+// not part of it: boot adds telemetry's ServerStats.
+func (c *Chain) ServerOptions() []grpc.ServerOption {
+	unary := make([]grpc.UnaryServerInterceptor, 0, len(c.entries))
+	stream := make([]grpc.StreamServerInterceptor, 0, len(c.entries))
+	for _, e := range c.entries {
+		unary = append(unary, e.Unary)
+		stream = append(stream, e.Stream)
+	}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(unary...),
+		grpc.ChainStreamInterceptor(stream...),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
+	}
+}
+
+// check keeps unary calls and streams alike: every entry has both halves, and
+// a name stands for one entry.
+func (c *Chain) check() error {
+	seen := make(map[string]bool, len(c.entries))
+	for i, e := range c.entries {
+		switch {
+		case e.Name == "":
+			return fmt.Errorf("inbound: entry %d has no name", i)
+		case seen[e.Name]:
+			return fmt.Errorf("inbound: two entries are named %q", e.Name)
+		case e.Unary == nil || e.Stream == nil:
+			return errors.New("inbound: entry " + e.Name + " must have both a unary and a stream interceptor")
+		}
+		seen[e.Name] = true
+	}
+	return nil
+}
+
+// ownWorkOnly lets calls of gRPC itself pass an entry by: a probe must not wait
+// for a slot or count as load.
+func ownWorkOnly(e Named) Named {
+	return Named{
+		Name: e.Name,
+		Unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			if telemetry.Infrastructure(info.FullMethod) {
+				return handler(ctx, req)
+			}
+			return e.Unary(ctx, req, info, handler)
+		},
+		Stream: func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if telemetry.Infrastructure(info.FullMethod) {
+				return handler(srv, ss)
+			}
+			return e.Stream(srv, ss, info, handler)
+		},
+	}
+}
