@@ -1,0 +1,89 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"text/tabwriter"
+)
+
+// Measure is one figure with the most that it may be.
+type Measure struct {
+	// Key is the figure's name in bench.json.
+	Key string
+	// Value is NaN when it could not be measured; Note then says why.
+	Value float64
+	// Target is the most that Value may be.
+	Target float64
+	// Note says how the figure came about, in a few words.
+	Note string
+}
+
+// Met tells whether the target was kept. What could not be measured has not kept it.
+func (m Measure) Met() bool { return m.Value <= m.Target } // false for NaN
+
+func (m Measure) verdict() string {
+	switch {
+	case math.IsNaN(m.Value):
+		return "NOT MEASURED"
+	case m.Met():
+		return "ok"
+	}
+	return fmt.Sprintf("MISSED by %.0f %%", 100*(m.Value/m.Target-1))
+}
+
+// Table prints the figures with their targets and verdicts.
+func Table(w io.Writer, measures []Measure) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "FIGURE\tVALUE\tAT MOST\tVERDICT\tHOW")
+	for _, m := range measures {
+		value := "–"
+		if !math.IsNaN(m.Value) {
+			value = fmt.Sprintf("%.2f", m.Value)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", m.Key, value, m.Target, m.verdict(), m.Note)
+	}
+	return t.Flush()
+}
+
+// Write puts the figures into a JSON file: one key for each (null when not measured), beside them the targets, the notes
+// and the host, without which absolute figures mean nothing.
+func Write(path string, measures []Measure) error {
+	doc := map[string]any{}
+	targets, notes := map[string]float64{}, map[string]string{}
+	for _, m := range measures {
+		doc[m.Key] = nil
+		if !math.IsNaN(m.Value) {
+			doc[m.Key] = m.Value
+		}
+		targets[m.Key], notes[m.Key] = m.Target, m.Note
+	}
+	doc["targets"], doc["notes"], doc["host"] = targets, notes, host()
+	out, err := json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(out, '\n'), 0o644)
+}
+
+// host describes the machine and the build.
+func host() map[string]any {
+	h := map[string]any{"os": runtime.GOOS, "arch": runtime.GOARCH, "cpus": runtime.NumCPU(), "go": runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision", "vcs.modified":
+				h[s.Key] = s.Value
+			}
+		}
+	}
+	return h
+}

@@ -1,0 +1,98 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestDescribe(t *testing.T) {
+	for _, tc := range []struct {
+		name           string
+		sample         []float64
+		q1, median, q3 float64
+	}{
+		{"one value is all of them", []float64{3}, 3, 3, 3},
+		{"an odd number has one in the middle", []float64{5, 1, 3}, 2, 3, 4},
+		{"an even number has its middle between two", []float64{4, 1, 3, 2}, 1.75, 2.5, 3.25},
+		{"one outlier moves nothing", []float64{1, 1, 1, 1, 1000}, 1, 1, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before := slices.Clone(tc.sample)
+			got := Describe(tc.sample)
+			if want := (Spread{tc.q1, tc.median, tc.q3, len(tc.sample)}); got != want {
+				t.Errorf("Describe(%v) = %+v, want %+v", tc.sample, got, want)
+			}
+			if !slices.Equal(before, tc.sample) {
+				t.Errorf("the sample was changed to %v", tc.sample)
+			}
+		})
+	}
+	if got := Describe(nil); !math.IsNaN(got.Median) || got.N != 0 {
+		t.Errorf("nothing has the median %v of %d, want NaN of 0", got.Median, got.N)
+	}
+}
+
+// A machine that slows down to half its speed in the middle of a run changes every time, and no ratio.
+func TestRatiosOfPairsAreBlindToDrift(t *testing.T) {
+	baseline := []float64{10, 10, 20, 20, 0}
+	side := []float64{15, 15, 30, 30, 15}
+	got := Ratios(side, baseline)
+	if want := []float64{1.5, 1.5, 1.5, 1.5}; !slices.Equal(got, want) {
+		t.Errorf("Ratios = %v, want %v", got, want)
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	measures := []Measure{
+		{Key: "a", Value: 1.6, Target: 1.6, Note: "kept"},
+		{Key: "b", Value: 30, Target: 25, Note: "not kept"},
+		{Key: "c", Value: math.NaN(), Target: 30, Note: "no redis-server"},
+	}
+	var out bytes.Buffer
+	if err := Table(&out, measures); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	for i, want := range []string{"VERDICT", " ok ", "MISSED by 20 %", "NOT MEASURED"} {
+		if !strings.Contains(lines[i], want) {
+			t.Errorf("line %d is %q, want it to say %q", i, lines[i], want)
+		}
+	}
+	for i, want := range []bool{true, false, false} {
+		if got := measures[i].Met(); got != want {
+			t.Errorf("%s: met is %v, want %v", measures[i].Key, got, want)
+		}
+	}
+
+	path := filepath.Join(t.TempDir(), "bin", "bench.json")
+	if err := Write(path, measures); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	if doc["b"] != 30.0 || doc["c"] != nil || doc["targets"].(map[string]any)["c"] != 30.0 || doc["host"].(map[string]any)["go"] == "" {
+		t.Errorf("bench.json is %s", text)
+	}
+}
+
+func TestParseResident(t *testing.T) {
+	got, err := parseResident("status", []byte("Name:\tsession\nVmHWM:\t   20000 kB\nVmRSS:\t   16384 kB\nThreads:\t8\n"))
+	if err != nil || got != 16<<20 {
+		t.Errorf("16384 kB read as %d bytes, %v", got, err)
+	}
+	if _, err := parseResident("status", []byte("Name:\tzombie\n")); err == nil {
+		t.Error("a process without memory must be an error")
+	}
+}

@@ -1,0 +1,15 @@
+package main
+
+// config is what the environment says. The addresses of gRPC and admin belong to boot.
+type config struct {
+	// HTTPAddr is where HTTP with JSON is served, host:port.
+	HTTPAddr string `env:"SPILLWAY_HTTP_ADDR" envDefault:":8080"`
+	// CookieSecure marks the session cookie Secure, so that browsers send it over TLS only. Off by default because the
+	// gateway itself serves plain HTTP; on wherever something in front of it ends TLS.
+	CookieSecure bool `env:"SPILLWAY_GATEWAY_COOKIE_SECURE" envDefault:"false"`
+
+	SessionTarget   string `env:"SPILLWAY_SESSION_TARGET" envDefault:"xds:///session"`
+	CatalogTarget   string `env:"SPILLWAY_CATALOG_TARGET" envDefault:"xds:///catalog"`
+	OrderTarget     string `env:"SPILLWAY_ORDER_TARGET" envDefault:"xds:///order"`
+	TicketingTarget string `env:"SPILLWAY_TICKETING_TARGET" envDefault:"xds:///ticketing"`
+}

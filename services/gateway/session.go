@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"spillway.dev/platform/problem"
+	sessionv1 "spillway.dev/proto/gen/spillway/session/v1"
+)
+
+// maxTokenBytes is what the session service's contract takes. A longer token is no token.
+const maxTokenBytes = 128
+
+// bearer gives the session token of a call, "" when it has none. Two different ones are as good as none: which of them
+// counts would depend on who asks.
+func bearer(ctx context.Context) string {
+	token := ""
+	for _, v := range metadata.ValueFromIncomingContext(ctx, "authorization") {
+		scheme, t, ok := strings.Cut(v, " ")
+		if !ok || !strings.EqualFold(scheme, "Bearer") {
+			continue
+		}
+		if t = strings.TrimSpace(t); token != "" && t != token {
+			return ""
+		}
+		token = t
+	}
+	return token
+}
+
+// required gives the session token of a call that cannot do without.
+func required(ctx context.Context) (string, error) {
+	token := bearer(ctx)
+	switch {
+	case token == "":
+		return "", problem.New(codes.Unauthenticated, reasonSessionRequired, "this call needs a session: sign in, then send its token as authorization: Bearer or its cookie")
+	case len(token) > maxTokenBytes:
+		return "", problem.New(codes.Unauthenticated, problem.SessionInvalid, "the session is not valid: sign in again")
+	}
+	return token, nil
+}
+
+// person tells whose session a call came with, and puts the session's idle expiry off. The session is the only source of
+// who is calling; no request can name a person.
+func (s *server) person(ctx context.Context) (string, error) {
+	token, err := required(ctx)
+	if err != nil {
+		return "", err
+	}
+	resp, err := s.session.Touch(ctx, &sessionv1.TouchRequest{Token: token})
+	if err != nil {
+		return "", passOn("session", err)
+	}
+	return resp.GetPersonId(), nil
+}
