@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
-	_ "google.golang.org/grpc/xds" // xds:/// targets
 
 	"spillway.dev/platform/outbound"
 	"spillway.dev/platform/telemetry"
@@ -74,10 +73,8 @@ func (a *App) Server() grpc.ServiceRegistrar { return a.server }
 // downstream's name in the mesh, for metrics; target is where to find it, such as "xds:///inventory". It does not wait:
 // the connection is begun at once and its state matters to nobody but its calls.
 func (a *App) Dial(callee, target string) (*grpc.ClientConn, error) {
-	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithStatsHandler(a.telemetry.ClientStats()),
-	}, a.outbound.DialOptions(callee)...)...)
+	conn, err := grpc.NewClient(target,
+		append(a.outbound.DialOptions(callee), grpc.WithStatsHandler(a.telemetry.ClientStats()))...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %q: %w", callee, target, err)
 	}

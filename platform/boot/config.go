@@ -63,7 +63,8 @@ func (s *settings) check() []rule {
 		{"SPILLWAY_CAPACITY_DISTRIBUTION", s.Distribution == capacity.Exponential || s.Distribution == capacity.Constant,
 			"exponential or constant"},
 		{"SPILLWAY_DEADLINE_DEFAULT", s.DeadlineDefault > 0, "more than 0s"},
-		{"SPILLWAY_DEADLINE_SHAVE", s.DeadlineShave >= 0, "0s or more"},
+		{"SPILLWAY_DEADLINE_SHAVE", s.DeadlineShave >= 0 && s.DeadlineShave < max(s.DeadlineDefault, 1),
+			"0s to less than SPILLWAY_DEADLINE_DEFAULT"},
 		{"SPILLWAY_RETRY_ATTEMPTS", s.RetryAttempts >= 1 && s.RetryAttempts <= 5, "1 (no retry) to 5"},
 	}
 }

@@ -4,19 +4,14 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
-	"google.golang.org/grpc/codes"
 
 	"spillway.dev/platform/problem"
+	"spillway.dev/platform/rediscall"
 )
-
-// redisBudget bounds one call to Redis from start to end: waiting for a connection, dialling, writing, reading. A caller
-// must have its answer within 250 ms; the rest is for the way there and back.
-const redisBudget = 200 * time.Millisecond
 
 // Redis returns a client whose every call ends within 250 ms, also with Redis away, and works again with the first call
 // after Redis is back. It is traced and measured, does not wait here, and is closed at the end of the drain. When Redis
@@ -36,11 +31,11 @@ func redisOptions(addr string) *redis.Options {
 	return &redis.Options{
 		Addr:                  addr,
 		Dialer:                dialRedis,
-		DialTimeout:           redisBudget,
+		DialTimeout:           rediscall.Bound,
 		DialerRetries:         1, // attempts, not repeats
-		ReadTimeout:           redisBudget,
-		WriteTimeout:          redisBudget,
-		PoolTimeout:           redisBudget,
+		ReadTimeout:           rediscall.Bound,
+		WriteTimeout:          rediscall.Bound,
+		PoolTimeout:           rediscall.Bound,
 		ContextTimeoutEnabled: true, // else the budget would not reach the socket
 		MaxRetries:            -1,   // retries are the caller's decision
 		Protocol:              2,    // no use for RESP3's pushes, and one round trip less per connection
@@ -62,44 +57,39 @@ func dialRedis(ctx context.Context, network, addr string) (net.Conn, error) {
 	return conn, nil
 }
 
-// bounded is the hook that puts the budget on every call and names the failure.
+// bounded is the hook that puts the bound on every call and names the failure: as rediscall does, for all calls at once.
 type bounded struct{}
 
 func (bounded) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (bounded) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (b bounded) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		budget, cancel := context.WithTimeout(ctx, redisBudget)
+		budget, cancel := context.WithTimeout(ctx, rediscall.Bound)
 		defer cancel()
-		return redisProblem(ctx, next(budget, cmd))
+		return b.named(ctx, next(budget, cmd))
 	}
 }
 
-func (bounded) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (b bounded) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		budget, cancel := context.WithTimeout(ctx, redisBudget)
+		budget, cancel := context.WithTimeout(ctx, rediscall.Bound)
 		defer cancel()
 		err := next(budget, cmds)
 		for _, cmd := range cmds {
 			if cmd.Err() != nil {
-				cmd.SetErr(redisProblem(ctx, cmd.Err()))
+				cmd.SetErr(b.named(ctx, cmd.Err()))
 			}
 		}
-		return redisProblem(ctx, err)
+		return b.named(ctx, err)
 	}
 }
 
-// redisProblem tells Redis's being away from its answers (also errors, such as WRONGTYPE or nil) and from the end of the
-// caller's own context; both of those stay as they are.
-func redisProblem(caller context.Context, err error) error {
-	if err == nil || caller.Err() != nil {
-		return err
+// named says when Redis was away. What Redis answered stays as it is: go-redis itself looks at it (NOSCRIPT, for one).
+func (bounded) named(caller context.Context, err error) error {
+	if p, ok := errors.AsType[*problem.Problem](rediscall.Error(caller, err)); ok {
+		return p
 	}
-	if reply, ok := errors.AsType[redis.Error](err); ok && !strings.HasPrefix(reply.Error(), "LOADING ") {
-		return err
-	}
-	return problem.New(codes.Unavailable, problem.DependencyAway, "the store does not answer").
-		With("dependency", "redis").Retry(0).Because(err)
+	return err
 }
 
 // deadConn is a connection that could not be made.

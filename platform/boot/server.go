@@ -20,21 +20,15 @@ import (
 	"spillway.dev/platform/telemetry"
 )
 
-const (
-	// maxMessage is the largest message, in bytes, that a server takes. A larger one is refused by the transport, before
-	// it is decoded and before any interceptor, with RESOURCE_EXHAUSTED; problem.From calls that MESSAGE_TOO_LARGE.
-	maxMessage = 1 << 20
-	// notYet is how long a caller that came too early is told to wait.
-	notYet = 100 * time.Millisecond
-)
+// notYet is how long a caller that came too early is told to wait.
+const notYet = 100 * time.Millisecond
 
-// serverOptions are the limits of the transport, the telemetry, and the order of what a call passes: gate, then chain.
+// serverOptions are what a call passes before it reaches a handler: the limits of the transport, telemetry, the gate, and
+// then the inbound chain (which also brings the limit on a message's size).
 func serverOptions(tel *telemetry.Telemetry, in *inbound.Chain, g gate) []grpc.ServerOption {
 	return append([]grpc.ServerOption{
-		grpc.MaxRecvMsgSize(maxMessage),
+		// A connection that says nothing is not kept: neither one that never begins HTTP/2, nor one whose peer is gone.
 		grpc.ConnectionTimeout(5 * time.Second),
-		// Callers may ping an idle connection to find out that a peer is gone, but not to keep a server busy.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.StatsHandler(tel.ServerStats()),
 		grpc.ChainUnaryInterceptor(g.unary),
@@ -42,8 +36,7 @@ func serverOptions(tel *telemetry.Telemetry, in *inbound.Chain, g gate) []grpc.S
 	}, in.ServerOptions()...)
 }
 
-// gate stands before the chain. It refuses calls until the replica serves, drops caller names that come from outside, and
-// sees to it that only problems leave, whatever a handler returns.
+// gate stands before the chain. It refuses calls until the replica serves, and drops caller names that come from outside.
 type gate struct {
 	open *atomic.Bool
 	edge bool
@@ -65,8 +58,7 @@ func (g gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, ha
 	if err != nil {
 		return nil, err
 	}
-	resp, err := handler(ctx, req)
-	return resp, problem.Wire(err)
+	return handler(ctx, req)
 }
 
 func (g gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
@@ -74,7 +66,7 @@ func (g gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerI
 	if err != nil {
 		return err
 	}
-	return problem.Wire(handler(srv, &streamWithContext{stream, ctx}))
+	return handler(srv, streamWithContext{stream, ctx})
 }
 
 type streamWithContext struct {
@@ -82,7 +74,7 @@ type streamWithContext struct {
 	ctx context.Context
 }
 
-func (s *streamWithContext) Context() context.Context { return s.ctx }
+func (s streamWithContext) Context() context.Context { return s.ctx }
 
 // newHTTPServer has the limits that keep one slow or greedy peer from holding a connection for ever.
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
