@@ -17,15 +17,6 @@ import (
 	"spillway.dev/platform/telemetry"
 )
 
-func problemUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	resp, err := handler(ctx, req)
-	return resp, problem.Wire(err)
-}
-
-func problemStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return problem.Wire(handler(srv, ss))
-}
-
 // withContext is a stream that goes on under another context.
 type withContext struct {
 	grpc.ServerStream

@@ -1,8 +1,8 @@
 // Package inbound is how a service protects itself: what every call passes on
 // its way in, in one ordered list for unary calls and streams alike.
 //
-// Calls of gRPC itself (health, reflection) pass only those entries that
-// concern them, see New.
+// Calls of gRPC itself (health, reflection) go past logging, metrics, deadline
+// and capacity: a probe is not load.
 package inbound
 
 import (
@@ -15,7 +15,6 @@ import (
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/identity"
@@ -25,14 +24,6 @@ import (
 	"spillway.dev/platform/telemetry"
 	"spillway.dev/platform/telemetry/red"
 )
-
-// maxRequest bounds a request's size in bytes. Requests of this mesh are some
-// hundred; grpc-go answers a larger one with RESOURCE_EXHAUSTED before reading it.
-const maxRequest = 1 << 20
-
-// minPingInterval is how often a client may ask whether the connection is
-// alive; outbound asks every 10 s.
-const minPingInterval = 5 * time.Second
 
 // Config holds the times that calls are judged by.
 type Config struct {
@@ -81,10 +72,7 @@ func New(cfg Config, service string, log *slog.Logger, reg prometheus.Registerer
 	metrics, lines := calls.Peer(identity.Caller), logging.New(log)
 
 	chain := &Chain{entries: []Named{
-		// Outermost: whatever goes wrong further in leaves as a problem, and
-		// the text of other errors stays here.
-		{"problem", problemUnary, problemStream},
-		// Before those that tell of the caller.
+		// First, since the next two tell of the caller.
 		{"identity", identityUnary(log), identityStream(log)},
 		{"logging", interceptors.UnaryServerInterceptor(lines), interceptors.StreamServerInterceptor(lines)},
 		{"metrics", interceptors.UnaryServerInterceptor(metrics), interceptors.StreamServerInterceptor(metrics)},
@@ -98,8 +86,7 @@ func New(cfg Config, service string, log *slog.Logger, reg prometheus.Registerer
 	}}
 	for i, e := range chain.entries {
 		switch e.Name {
-		case "problem", "identity", "recovery", "validation":
-		default:
+		case "logging", "metrics", "deadline", "capacity":
 			chain.entries[i] = ownWorkOnly(e)
 		}
 	}
@@ -118,8 +105,9 @@ func (c *Chain) Names() []string {
 	return names
 }
 
-// ServerOptions installs the chain, and the limits that go with it. Tracing is
-// not part of it: boot adds telemetry's ServerStats.
+// ServerOptions installs the chain. The limits of the transport, tracing
+// (telemetry's ServerStats) and the turning of every error into a problem are
+// the server's own, see boot.
 func (c *Chain) ServerOptions() []grpc.ServerOption {
 	unary := make([]grpc.UnaryServerInterceptor, 0, len(c.entries))
 	stream := make([]grpc.StreamServerInterceptor, 0, len(c.entries))
@@ -130,8 +118,6 @@ func (c *Chain) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
-		grpc.MaxRecvMsgSize(maxRequest),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 	}
 }
 

@@ -55,14 +55,13 @@ func plan(ctx context.Context, failed int, err error) (time.Duration, bool) {
 }
 
 func (p *Policy) repeat(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption, err error, pause time.Duration) error {
-	failed := 1
+	failed := 1 // attempts that failed so far
 	loop := middleware.UnaryClientInterceptor(
 		middleware.WithMax(uint(p.attempts)),
 		middleware.WithBackoff(func(context.Context, uint) time.Duration { return pause }),
 		middleware.WithRetriable(func(err error) bool {
-			if failed == 1 && pause > 0 {
-				// The plan for the first failure is made already.
-				return true
+			if failed == 1 {
+				return true // planned already
 			}
 			var again bool
 			pause, again = plan(ctx, failed, err)
