@@ -41,6 +41,9 @@ func Error(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return problem.From(ctx.Err())
 	}
+	if _, ok := errors.AsType[*problem.Problem](err); ok { // a client with a hook of its own said it already
+		return err
+	}
 	if answer, ok := errors.AsType[redis.Error](err); ok && !passing(answer.Error()) {
 		return fmt.Errorf("redis refused a command: %w", err)
 	}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"spillway.dev/platform/session"
+)
+
+// config is what the environment says.
+type config struct {
+	RedisAddr string `env:"SPILLWAY_REDIS_ADDR" envDefault:"127.0.0.1:6379"`
+	// Half an hour and half a day: OWASP's advice for sites that are not banks.
+	IdleTTL     time.Duration `env:"SPILLWAY_SESSION_IDLE_TTL" envDefault:"30m"`
+	AbsoluteTTL time.Duration `env:"SPILLWAY_SESSION_ABSOLUTE_TTL" envDefault:"12h"`
+}
+
+func (c *config) lifetime() session.Lifetime {
+	return session.Lifetime{Idle: c.IdleTTL, Absolute: c.AbsoluteTTL}
+}
+
+// Validate checks what the types do not.
+func (c *config) Validate() error {
+	var errs []error
+	if _, _, err := net.SplitHostPort(c.RedisAddr); err != nil {
+		errs = append(errs, fmt.Errorf("SPILLWAY_REDIS_ADDR=%q is not allowed: give host:port", c.RedisAddr))
+	}
+	if c.IdleTTL < time.Millisecond {
+		errs = append(errs, fmt.Errorf("SPILLWAY_SESSION_IDLE_TTL=%q is not allowed: give 1ms or more", c.IdleTTL))
+	}
+	if c.AbsoluteTTL < c.IdleTTL {
+		errs = append(errs, fmt.Errorf("SPILLWAY_SESSION_ABSOLUTE_TTL=%q is not allowed: give at least SPILLWAY_SESSION_IDLE_TTL, %v", c.AbsoluteTTL, c.IdleTTL))
+	}
+	return errors.Join(errs...)
+}
