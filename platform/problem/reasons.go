@@ -25,6 +25,8 @@ const (
 	SessionInvalid = "SESSION_INVALID"
 	// IdempotencyKeyReused (FailedPrecondition): the key was used before with another body.
 	IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED"
+	// ShowUnknown (NotFound): there is no such show in the programme.
+	ShowUnknown = "SHOW_UNKNOWN"
 	// Overloaded (ResourceExhausted, retryable): refused on purpose to protect the replica.
 	Overloaded = "OVERLOADED"
 	// Internal (Internal): a fault of the server; its log has the cause.
