@@ -12,7 +12,7 @@ import (
 // config is what the environment says.
 type config struct {
 	RedisAddr string `env:"SPILLWAY_REDIS_ADDR" envDefault:"127.0.0.1:6379"`
-	// Half an hour and half a day: OWASP's advice for sites that are not banks.
+	// A drop with all its waiting fits into both; a forgotten browser is not signed in the next morning.
 	IdleTTL     time.Duration `env:"SPILLWAY_SESSION_IDLE_TTL" envDefault:"30m"`
 	AbsoluteTTL time.Duration `env:"SPILLWAY_SESSION_ABSOLUTE_TTL" envDefault:"12h"`
 }

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// config is what the environment says.
+type config struct {
+	RedisAddr     string `env:"SPILLWAY_REDIS_ADDR" envDefault:"127.0.0.1:6379"`
+	ProgrammeFile string `env:"SPILLWAY_PROGRAMME_FILE"`
+	// HoldTTL must outlast a checkout with all its retries; longer than that it only keeps seats from others.
+	HoldTTL time.Duration `env:"SPILLWAY_INVENTORY_HOLD_TTL" envDefault:"2m"`
+	// ReapEvery needs no haste: a show that somebody asks about is reaped with every call.
+	ReapEvery time.Duration `env:"SPILLWAY_INVENTORY_REAP_EVERY" envDefault:"5s"`
+}
+
+// maxHoldTTL is the limit that the contract sets for a request's own time.
+const maxHoldTTL = time.Hour
+
+// Validate checks what the types do not.
+func (c *config) Validate() error {
+	var errs []error
+	if _, _, err := net.SplitHostPort(c.RedisAddr); err != nil {
+		errs = append(errs, fmt.Errorf("SPILLWAY_REDIS_ADDR=%q is not allowed: give host:port", c.RedisAddr))
+	}
+	if c.HoldTTL < time.Millisecond || c.HoldTTL > maxHoldTTL {
+		errs = append(errs, fmt.Errorf("SPILLWAY_INVENTORY_HOLD_TTL=%q is not allowed: give 1ms to %v", c.HoldTTL, maxHoldTTL))
+	}
+	if c.ReapEvery < time.Millisecond {
+		errs = append(errs, fmt.Errorf("SPILLWAY_INVENTORY_REAP_EVERY=%q is not allowed: give 1ms or more", c.ReapEvery))
+	}
+	return errors.Join(errs...)
+}

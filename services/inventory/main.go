@@ -1,0 +1,47 @@
+// Package main is the inventory service: it holds seats for a time, sells them and takes them back. It keeps nothing
+// itself; every change is one atomic step in Redis.
+//
+// Alone, with a Redis on its usual port:
+//
+//	SPILLWAY_GRPC_ADDR=:9003 SPILLWAY_ADMIN_ADDR=:9093 inventory
+//
+//	SPILLWAY_REDIS_ADDR             127.0.0.1:6379  where Redis is, host:port
+//	SPILLWAY_PROGRAMME_FILE                         the shows, as JSON; empty: a small programme
+//	SPILLWAY_INVENTORY_HOLD_TTL     2m              how long a hold lasts that names no time itself, 1ms to 1h
+//	SPILLWAY_INVENTORY_REAP_EVERY   5s              how often shows that nobody asks about are looked after
+//
+// The variables that every service has are listed with package boot.
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"spillway.dev/platform/boot"
+	"spillway.dev/platform/programme"
+	inventoryv1 "spillway.dev/proto/gen/spillway/inventory/v1"
+)
+
+func main() { boot.Main(spec()) }
+
+func spec() boot.Spec {
+	cfg := new(config)
+	return boot.Spec{
+		Name:   "inventory",
+		Config: cfg,
+		Build: func(_ context.Context, app *boot.App) error {
+			shows, err := programme.Load(cfg.ProgrammeFile)
+			if err != nil {
+				return fmt.Errorf("SPILLWAY_PROGRAMME_FILE: %w", err)
+			}
+			store, err := newStore(app.Redis(cfg.RedisAddr), app.Registerer())
+			if err != nil {
+				return err
+			}
+			app.Dependency("redis", store.connect)
+			app.Worker("reaper", reaper{store: store, shows: shows, every: cfg.ReapEvery}.run)
+			inventoryv1.RegisterInventoryServiceServer(app.Server(), &server{store: store, shows: shows, holdTTL: cfg.HoldTTL})
+			return nil
+		},
+	}
+}
