@@ -1,0 +1,217 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"spillway.dev/platform/problem"
+	gatewayv1 "spillway.dev/proto/gen/spillway/gateway/v1"
+)
+
+// Reasons that the generator itself gives, beside those of the mesh.
+const (
+	// SoldOut: the person came to buy and no show has a free seat.
+	SoldOut = "SOLD_OUT"
+	// OrderUnfinished: checkout was answered before the order was final.
+	OrderUnfinished = "ORDER_UNFINISHED"
+	// NothingOnSale: the gateway lists no shows, so there is nothing to do.
+	NothingOnSale = "NOTHING_ON_SALE"
+)
+
+// refusals are the reasons by which the ticket office says no as it should.
+// They are correct answers and no errors.
+var refusals = map[string]bool{
+	"SEAT_TAKEN":    true,
+	"CARD_DECLINED": true,
+	SoldOut:         true,
+}
+
+// verdict is what came of a journey.
+type verdict uint8
+
+const (
+	good    verdict = iota // served
+	refused                // refused by a rule of the business
+	failed                 // everything else
+)
+
+// judge turns the outcome of a journey into a verdict and a reason.
+func judge(err error) (verdict, string) {
+	if err == nil {
+		return good, ""
+	}
+	p := problem.From(err)
+	reason := p.Reason
+	if reason == "" {
+		reason = p.Code.String()
+	}
+	if refusals[reason] {
+		return refused, reason
+	}
+	return failed, reason
+}
+
+// people walk through the gateway. Each has a session and keeps it.
+type people struct {
+	gateway gatewayv1.GatewayServiceClient
+	run     string // makes idempotency keys and people of this run its own
+	board   *board
+	pool    []person
+
+	requests     [len(rpcs)]atomic.Int64
+	bought       atomic.Int64
+	seats        atomic.Int64
+	lostSessions atomic.Int64
+}
+
+// rpcs name what requests counts.
+var rpcs = [...]string{"SignIn", "ListShows", "GetSeatMap", "Checkout"}
+
+const (
+	rpcSignIn = iota
+	rpcListShows
+	rpcGetSeatMap
+	rpcCheckout
+)
+
+// person is one of the pool. The channel is a lock that can be waited for with
+// a deadline: of several journeys of one person only one signs in.
+type person struct {
+	lock  chan struct{}
+	token string
+}
+
+func newPeople(gateway gatewayv1.GatewayServiceClient, run string, n int) *people {
+	p := &people{gateway: gateway, run: run, board: newBoard(), pool: make([]person, n)}
+	for i := range p.pool {
+		p.pool[i].lock = make(chan struct{}, 1)
+	}
+	return p
+}
+
+// walk takes one journey and returns nil when it was served.
+func (p *people) walk(ctx context.Context, a Arrival) error {
+	rng := rand.New(rand.NewPCG(a.Draw, 0))
+	if a.Kind == Buy {
+		return p.buy(ctx, a, rng)
+	}
+	return p.browse(ctx, a, rng)
+}
+
+func (p *people) browse(ctx context.Context, a Arrival, rng *rand.Rand) error {
+	p.requests[rpcListShows].Add(1)
+	shows, err := p.gateway.ListShows(ctx, &gatewayv1.ListShowsRequest{})
+	if err != nil {
+		return err
+	}
+	p.board.list(shows.GetShows())
+	show := p.board.show(rng)
+	if show == "" {
+		return problem.New(codes.NotFound, NothingOnSale, "the gateway lists no shows")
+	}
+	return p.signedIn(ctx, a.Person, func(ctx context.Context) error {
+		p.requests[rpcGetSeatMap].Add(1)
+		seats, err := p.gateway.GetSeatMap(ctx, &gatewayv1.GetSeatMapRequest{ShowId: show})
+		if err != nil {
+			return err
+		}
+		p.board.see(seats)
+		return nil
+	})
+}
+
+// buy checks out one or two seats that the latest seat map showed free. Without
+// such a seat the person looks again before giving up.
+func (p *people) buy(ctx context.Context, a Arrival, rng *rand.Rand) error {
+	want := 1 + rng.IntN(2)
+	show, seats := p.board.choose(rng, want)
+	if len(seats) == 0 {
+		if err := p.browse(ctx, a, rng); err != nil {
+			return err
+		}
+		if show, seats = p.board.choose(rng, want); len(seats) == 0 {
+			return problem.New(codes.FailedPrecondition, SoldOut, "no show has a free seat")
+		}
+	}
+	return p.signedIn(ctx, a.Person, func(ctx context.Context) error {
+		p.requests[rpcCheckout].Add(1)
+		resp, err := p.gateway.Checkout(ctx, &gatewayv1.CheckoutRequest{
+			IdempotencyKey: fmt.Sprintf("load-%s-%d", p.run, a.Number),
+			ShowId:         show,
+			SeatIds:        seats,
+			CardToken:      "tok_load",
+		})
+		if err != nil {
+			return err
+		}
+		switch order := resp.GetOrder(); order.GetState() {
+		case gatewayv1.OrderState_ORDER_STATE_CONFIRMED:
+			p.bought.Add(1)
+			p.seats.Add(int64(len(order.GetSeatIds())))
+			return nil
+		case gatewayv1.OrderState_ORDER_STATE_CANCELLED:
+			return problem.New(codes.FailedPrecondition, order.GetReason(), "order %s was cancelled", order.GetOrderId())
+		default:
+			return problem.New(codes.Unavailable, OrderUnfinished, "order %s is not final", order.GetOrderId())
+		}
+	})
+}
+
+// signedIn calls f with the person's session, signing in first when there is
+// none. A session that the mesh no longer knows is counted as lost and made
+// anew, once: that is what a person would do.
+func (p *people) signedIn(ctx context.Context, number int, f func(context.Context) error) error {
+	token, err := p.token(ctx, number, "")
+	if err != nil {
+		return err
+	}
+	err = f(withToken(ctx, token))
+	if problem.Reason(err) != problem.SessionInvalid {
+		return err
+	}
+	p.lostSessions.Add(1)
+	if token, err = p.token(ctx, number, token); err != nil {
+		return err
+	}
+	return f(withToken(ctx, token))
+}
+
+func withToken(ctx context.Context, token string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+}
+
+// token is the person's session token, newly made when there is none or it is
+// still the one that is known to be bad.
+func (p *people) token(ctx context.Context, number int, bad string) (string, error) {
+	who := &p.pool[number]
+	select {
+	case who.lock <- struct{}{}:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	defer func() { <-who.lock }()
+	if who.token != bad {
+		return who.token, nil
+	}
+	p.requests[rpcSignIn].Add(1)
+	resp, err := p.gateway.SignIn(ctx, &gatewayv1.SignInRequest{PersonId: fmt.Sprintf("load-%s-%d", p.run, number)})
+	if err != nil {
+		return "", err
+	}
+	who.token = resp.GetToken()
+	return who.token, nil
+}
+
+// deadline is how long the person of a journey waits.
+func (c Config) deadline(k Kind) time.Duration {
+	if k == Buy {
+		return c.BuyDeadline
+	}
+	return c.BrowseDeadline
+}

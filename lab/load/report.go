@@ -1,0 +1,180 @@
+package load
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// lagBound is the 99th percentile of the generator's lag above which a run says
+// more about the generator's host than about the mesh.
+const lagBound = 5 * time.Millisecond
+
+// Report is what came of a run. Rates are per second of the time in which load
+// was offered, latencies in milliseconds from the intended begin of a journey.
+type Report struct {
+	Seed     uint64  `json:"seed"`
+	Rate     float64 `json:"rate_per_s"`
+	ForS     float64 `json:"for_s"`
+	BuyRatio float64 `json:"buy_ratio"`
+	// ElapsedS is how long load was offered: ForS, or less when it was cut short.
+	ElapsedS float64 `json:"elapsed_s"`
+	CutShort bool    `json:"cut_short"`
+
+	// Offered counts journeys that began. Each ends in exactly one of Good,
+	// Refused, Late and Errors.
+	Offered     int            `json:"offered"`
+	OfferedPerS float64        `json:"offered_per_s"`
+	Good        int            `json:"good"`
+	GoodputPerS float64        `json:"goodput_per_s"`
+	Refused     map[string]int `json:"refused_by_business_rule"`
+	Late        int            `json:"late"`
+	Errors      map[string]int `json:"errors"`
+
+	// Latency is of journeys that were answered, by a yes or by a rule of the
+	// business; errors, being fast or slow for reasons of their own, are left out.
+	Latency  Latency            `json:"latency_ms"`
+	Journeys map[string]Journey `json:"journeys"`
+	Requests map[string]int64   `json:"requests"`
+
+	Purchases    int64 `json:"purchases"`
+	SeatsBought  int64 `json:"seats_bought"`
+	SessionsLost int64 `json:"sessions_lost"`
+
+	// Lag is how much later than intended the generator began journeys. Honest
+	// tells whether its 99th percentile is within 5 ms.
+	Lag    Latency `json:"generator_lag_ms"`
+	Honest bool    `json:"honest"`
+	// Lateness is how much later than modelled the replicas answered, by
+	// service; nil when it was not measured.
+	Lateness []Lateness `json:"replica_lateness,omitempty"`
+	// LatenessNote says why lateness is missing or incomplete.
+	LatenessNote string `json:"replica_lateness_note,omitempty"`
+}
+
+// Journey is the report of one kind of journey.
+type Journey struct {
+	Good        int     `json:"good"`
+	GoodputPerS float64 `json:"goodput_per_s"`
+	Latency     Latency `json:"latency_ms"`
+}
+
+// Latency is a distribution in milliseconds.
+type Latency struct {
+	Count int64   `json:"count"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
+	P999  float64 `json:"p999"`
+	Max   float64 `json:"max"`
+}
+
+func summarise(h *hdrhistogram.Histogram) Latency {
+	ms := func(us int64) float64 { return float64(us) / 1000 }
+	if h.TotalCount() == 0 {
+		return Latency{}
+	}
+	return Latency{
+		Count: h.TotalCount(), P50: ms(h.ValueAtQuantile(50)), P99: ms(h.ValueAtQuantile(99)),
+		P999: ms(h.ValueAtQuantile(99.9)), Max: ms(h.Max()),
+	}
+}
+
+func report(cfg Config, elapsed time.Duration, cutShort bool, p *people, rec *record) *Report {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	perS := func(n int) float64 {
+		if elapsed <= 0 {
+			return 0
+		}
+		return float64(n) / elapsed.Seconds()
+	}
+	r := &Report{
+		Seed: cfg.Seed, Rate: cfg.Rate, ForS: cfg.For.Seconds(), BuyRatio: cfg.BuyRatio,
+		ElapsedS: elapsed.Seconds(), CutShort: cutShort,
+		Offered: rec.offered, OfferedPerS: perS(rec.offered),
+		Refused: rec.refused, Late: rec.late, Errors: rec.errors,
+		Journeys: make(map[string]Journey), Requests: make(map[string]int64),
+		Purchases: p.bought.Load(), SeatsBought: p.seats.Load(), SessionsLost: p.lostSessions.Load(),
+		Lag: summarise(rec.lag),
+	}
+	all := newHistogram()
+	for k := range kinds {
+		all.Merge(rec.latency[k])
+		r.Good += rec.good[k]
+		r.Journeys[k.String()] = Journey{Good: rec.good[k], GoodputPerS: perS(rec.good[k]), Latency: summarise(rec.latency[k])}
+	}
+	r.GoodputPerS = perS(r.Good)
+	r.Latency = summarise(all)
+	r.Honest = quantile(rec.lag, 99) <= lagBound
+	for i, name := range rpcs {
+		r.Requests[name] = p.requests[i].Load()
+	}
+	return r
+}
+
+// Succeeded tells whether any journey was served.
+func (r *Report) Succeeded() bool { return r.Good > 0 }
+
+// WriteText prints the report for people.
+func (r *Report) WriteText(w io.Writer) error {
+	out := bufio.NewWriter(w)
+	fmt.Fprintf(out, "offered load     %8.1f /s   %d journeys in %.1f s (asked for %.4g /s for %.4g s, seed %d, %.0f %% buy)\n",
+		r.OfferedPerS, r.Offered, r.ElapsedS, r.Rate, r.ForS, r.Seed, r.BuyRatio*100)
+	if r.CutShort {
+		fmt.Fprintf(out, "%17scut short: no journeys began after %.1f s\n", "", r.ElapsedS)
+	}
+	fmt.Fprintf(out, "goodput          %8.1f /s   %d journeys served within their deadline\n", r.GoodputPerS, r.Good)
+	fmt.Fprintf(out, "errors           %8d\n", sum(r.Errors))
+	lines(out, r.Errors)
+	if r.Late > 0 {
+		fmt.Fprintf(out, "late             %8d      served after the deadline\n", r.Late)
+	}
+	fmt.Fprintf(out, "refused by rule  %8d      correct answers that say no\n", sum(r.Refused))
+	lines(out, r.Refused)
+	fmt.Fprintf(out, "purchases        %8d      %d seats; sessions lost: %d\n", r.Purchases, r.SeatsBought, r.SessionsLost)
+	fmt.Fprint(out, "requests        ")
+	for _, name := range rpcs {
+		fmt.Fprintf(out, " %s %d ", name, r.Requests[name])
+	}
+	fmt.Fprintf(out, "\n\n%-16s%10s%10s%10s%10s%10s\n", "milliseconds", "count", "p50", "p99", "p99.9", "max")
+	row(out, "journeys", r.Latency)
+	for k := range kinds {
+		row(out, "  "+k.String(), r.Journeys[k.String()].Latency)
+	}
+	row(out, "generator lag", r.Lag)
+	fmt.Fprintln(out, "\nLatency counts from the intended begin of a journey, answered journeys only.")
+	if !r.Honest {
+		fmt.Fprintf(out, "NOT HONEST: the generator's lag p99 is above %s; this host was too busy to offer the load.\n", lagBound)
+	}
+	writeLateness(out, r)
+	return out.Flush()
+}
+
+func row(w io.Writer, name string, l Latency) {
+	fmt.Fprintf(w, "%-16s%10d%10.2f%10.2f%10.2f%10.2f\n", name, l.Count, l.P50, l.P99, l.P999, l.Max)
+}
+
+func lines(w io.Writer, counts map[string]int) {
+	for _, reason := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(w, "                 %8d      %s\n", counts[reason], reason)
+	}
+}
+
+func sum(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// WriteText prints the tick as one line.
+func (t Tick) WriteText(w io.Writer) {
+	fmt.Fprintf(w, "%5.0fs  offered %4d  good %4d  refused %3d  errors %3d  in flight %3d  p99 %6.0f ms  lag p99 %5.2f ms\n",
+		t.Elapsed.Seconds(), t.Offered, t.Good, t.Refused, t.Errors, t.InFlight,
+		float64(t.LatencyP99.Microseconds())/1000, float64(t.LagP99.Microseconds())/1000)
+}
