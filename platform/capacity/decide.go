@@ -11,8 +11,8 @@ type queue struct {
 	free []time.Duration
 	// work is all service time ever admitted.
 	work time.Duration
-	// waiting holds the start times of admitted requests that had not begun at the last call of advance. They ascend:
-	// a request that has to wait starts at the earliest free time, and that never goes back.
+	// waiting holds the start times of admitted requests that had not begun at the last call of begin. They ascend: a
+	// request that has to wait starts at the earliest free time, and that never goes back.
 	waiting []time.Duration
 }
 
@@ -65,14 +65,19 @@ type load struct {
 	worked time.Duration
 }
 
-// advance moves to now and tells the load. A slot whose free time lies ahead is busy from now until then without a
-// gap, so the work that is left is the sum of those distances.
-func (q *queue) advance(now time.Duration) load {
+// begin lets go of the requests that have begun by now. It costs the owner nothing to call it often, and memory not to.
+func (q *queue) begin(now time.Duration) {
 	begun := 0
 	for begun < len(q.waiting) && q.waiting[begun] <= now {
 		begun++
 	}
 	q.waiting = q.waiting[begun:]
+}
+
+// load tells the state at now, which must not lie before an earlier now or before an arrival. A slot whose free time
+// lies ahead is busy from now until then without a gap, so the work that is left is the sum of those distances.
+func (q *queue) load(now time.Duration) load {
+	q.begin(now)
 	at := load{queued: len(q.waiting), worked: q.work}
 	for _, free := range q.free {
 		if free > now {

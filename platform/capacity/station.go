@@ -138,17 +138,19 @@ func (s *Station) Serve(ctx context.Context, arrival time.Time) (Visit, error) {
 // a single long draw would have everybody refused who comes with the same deadline.
 func (s *Station) admit(ctx context.Context, arrival time.Time) (Visit, time.Time, error) {
 	at := arrival.Sub(s.epoch)
-	deadline, bounded := ctx.Deadline()
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	service := s.next
 	s.next = s.source.draw()
-	start := s.queue.start(at)
-	if late := start + service - deadline.Sub(s.epoch); bounded && late > 0 {
-		return Visit{}, time.Time{}, &TooLateError{Wait: start - at, Service: service, Late: late}
+	if deadline, ok := ctx.Deadline(); ok {
+		start := s.queue.start(at)
+		if late := start + service - deadline.Sub(s.epoch); late > 0 {
+			return Visit{}, time.Time{}, &TooLateError{Wait: start - at, Service: service, Late: late}
+		}
 	}
-	_, finish := s.queue.admit(at, service)
+	start, finish := s.queue.admit(at, service)
+	s.queue.begin(time.Since(s.epoch))
 	return Visit{Wait: start - at, Service: service}, s.epoch.Add(finish), nil
 }
 
@@ -156,5 +158,5 @@ func (s *Station) admit(ctx context.Context, arrival time.Time) (Visit, time.Tim
 func (s *Station) load() load {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.queue.advance(time.Since(s.epoch))
+	return s.queue.load(time.Since(s.epoch))
 }
