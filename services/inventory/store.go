@@ -194,7 +194,7 @@ func (s *store) run(ctx context.Context, script *redis.Script, show programme.Sh
 func (r reply) ended(id string) error {
 	switch r.outcome {
 	case keyspace.HoldExpired:
-		return problem.New(codes.FailedPrecondition, reasonHoldExpired, "the time of hold %q was over; hold the seats anew", id)
+		return problem.New(codes.FailedPrecondition, reasonHoldExpired, "the time of hold %q was over; hold the seats anew under another name", id)
 	case keyspace.HoldReleased:
 		return problem.New(codes.FailedPrecondition, reasonHoldReleased, "hold %q was released; hold the seats anew under another name", id)
 	case "unknown":
