@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -90,8 +89,7 @@ func Run(ctx context.Context, spec Spec, environ []string, stderr io.Writer) err
 		r.abandon()
 		return err
 	}
-	r.app.log.Info("listening", "grpc", r.grpcListener.Addr().String(), "admin", r.adminListener.Addr().String(),
-		slog.Any("names", r.app.serviceNames()))
+	r.app.log.Info("listening", r.addresses()...)
 	r.start(ctx)
 	failure := r.serve(ctx)
 	return errors.Join(failure, r.drain())

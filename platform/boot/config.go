@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,28 +50,30 @@ type settings struct {
 	RetryAttempts   int           `env:"SPILLWAY_RETRY_ATTEMPTS" envDefault:"2"`
 }
 
-// check gives the rules beyond each variable's type: name, whether it is kept, what is allowed.
+// check gives the rules beyond each variable's type.
 func (s *settings) check() []rule {
 	return []rule{
-		{"SPILLWAY_GRPC_ADDR", isAddress(s.GRPCAddr), "host:port or :port"},
-		{"SPILLWAY_ADMIN_ADDR", isAddress(s.AdminAddr), "host:port or :port"},
-		{"SPILLWAY_DRAIN_DELAY", s.DrainDelay >= 0, "0s or more"},
-		{"SPILLWAY_DRAIN_TIMEOUT", s.DrainTimeout > 0, "more than 0s"},
-		{"SPILLWAY_START_TIMEOUT", s.StartTimeout > 0, "more than 0s"},
-		{"SPILLWAY_TRACE_RATIO", s.TraceRatio >= 0 && s.TraceRatio <= 1, "0 to 1"},
-		{"SPILLWAY_CAPACITY_SLOTS", s.Slots >= 1, "1 or more"},
-		{"SPILLWAY_CAPACITY_SERVICE_TIME", s.ServiceTime >= 0, "0s (model off) or more"},
-		{"SPILLWAY_CAPACITY_DISTRIBUTION", s.Distribution == capacity.Exponential || s.Distribution == capacity.Constant,
-			"exponential or constant"},
-		{"SPILLWAY_DEADLINE_DEFAULT", s.DeadlineDefault > 0, "more than 0s"},
-		{"SPILLWAY_DEADLINE_SHAVE", s.DeadlineShave >= 0 && s.DeadlineShave < max(s.DeadlineDefault, 1),
-			"0s to less than SPILLWAY_DEADLINE_DEFAULT"},
-		{"SPILLWAY_RETRY_ATTEMPTS", s.RetryAttempts >= 1 && s.RetryAttempts <= 5, "1 (no retry) to 5"},
+		{"SPILLWAY_GRPC_ADDR", s.GRPCAddr, isAddress(s.GRPCAddr), "host:port or :port"},
+		{"SPILLWAY_ADMIN_ADDR", s.AdminAddr, isAddress(s.AdminAddr), "host:port or :port"},
+		{"SPILLWAY_DRAIN_DELAY", s.DrainDelay, s.DrainDelay >= 0, "0s or more"},
+		{"SPILLWAY_DRAIN_TIMEOUT", s.DrainTimeout, s.DrainTimeout > 0, "more than 0s"},
+		{"SPILLWAY_START_TIMEOUT", s.StartTimeout, s.StartTimeout > 0, "more than 0s"},
+		{"SPILLWAY_TRACE_RATIO", s.TraceRatio, s.TraceRatio >= 0 && s.TraceRatio <= 1, "0 to 1"},
+		{"SPILLWAY_CAPACITY_SLOTS", s.Slots, s.Slots >= 1, "1 or more"},
+		{"SPILLWAY_CAPACITY_SERVICE_TIME", s.ServiceTime, s.ServiceTime >= 0, "0s (model off) or more"},
+		{"SPILLWAY_CAPACITY_DISTRIBUTION", s.Distribution,
+			s.Distribution == capacity.Exponential || s.Distribution == capacity.Constant, "exponential or constant"},
+		{"SPILLWAY_DEADLINE_SHAVE", s.DeadlineShave, s.DeadlineShave >= 0, "0s or more"},
+		{"SPILLWAY_DEADLINE_DEFAULT", s.DeadlineDefault, s.DeadlineDefault > max(s.DeadlineShave, 0),
+			"more than 0s and more than SPILLWAY_DEADLINE_SHAVE"},
+		{"SPILLWAY_RETRY_ATTEMPTS", s.RetryAttempts, s.RetryAttempts >= 1 && s.RetryAttempts <= 5, "1 (no retry) to 5"},
 	}
 }
 
+// rule is a variable, the value in force, whether that is allowed, and what is.
 type rule struct {
 	name    string
+	value   any
 	kept    bool
 	allowed string
 }
@@ -112,7 +115,7 @@ func parse(spec Spec, environ []string) (*settings, error) {
 	if len(lines) == 0 {
 		for _, r := range own.check() {
 			if !r.kept {
-				lines = append(lines, invalid(r.name, values[r.name], r.allowed))
+				lines = append(lines, invalid(r.name, cmp.Or(values[r.name], fmt.Sprint(r.value)), r.allowed))
 			}
 		}
 		if v, ok := spec.Config.(interface{ Validate() error }); ok {

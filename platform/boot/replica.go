@@ -113,6 +113,15 @@ func (r *replica) build(ctx context.Context, spec Spec) error {
 	return nil
 }
 
+// addresses are where the replica listens, by name, for the log.
+func (r *replica) addresses() []any {
+	at := []any{"grpc", r.grpcListener.Addr().String(), "admin", r.adminListener.Addr().String()}
+	for _, h := range r.app.https {
+		at = append(at, h.name, h.listener.Addr().String())
+	}
+	return at
+}
+
 // start goes through starting and warming up to serving, or returns early when ctx ends.
 func (r *replica) start(ctx context.Context) {
 	log, begin := r.app.log, time.Now()
