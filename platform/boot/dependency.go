@@ -76,7 +76,7 @@ func (r *replica) try(d *dependency) {
 		cancel()
 		first := d.note(err)
 		if err == nil {
-			r.app.log.Info("dependency reached", "dependency", d.name, "took", time.Since(begin))
+			r.app.log.Info("dependency reached", "dependency", d.name, "took", since(begin))
 			return
 		}
 		if r.app.ctx.Err() != nil {
@@ -111,3 +111,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
+
+// since is for the log: JSON would show a duration as a bare number of nanoseconds.
+func since(begin time.Time) string { return time.Since(begin).Round(time.Microsecond).String() }

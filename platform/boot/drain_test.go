@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"spillway.dev/platform/boot"
 	"spillway.dev/platform/boot/boottest"
@@ -40,27 +40,26 @@ func TestDrainLosesNothing(t *testing.T) {
 	var d diary
 	unaryIn, httpIn := make(chan struct{}), make(chan struct{})
 	finishUnary, finishHTTP, finishWork := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	var calls atomic.Int64
 	s := &service{
-		unary: func(ctx context.Context, req *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
-			calls.Add(1)
-			if req.GetFillUsername() { // the one that takes long
+		do: func(ctx context.Context, text string) (string, error) {
+			if text == "long" {
 				close(unaryIn)
 				<-finishUnary
 				d.note("call finished")
 			}
-			return &testpb.SimpleResponse{Username: "done"}, ctx.Err()
+			return "done", ctx.Err()
 		},
-		stream: func(stream grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]) error {
+		echo: func(stream grpc.ServerStream) error {
 			for {
-				if _, err := stream.Recv(); err != nil {
+				msg := &wrapperspb.StringValue{}
+				if err := stream.RecvMsg(msg); err != nil {
 					if errors.Is(err, io.EOF) {
 						d.note("stream finished")
 						return nil
 					}
 					return err
 				}
-				if err := stream.Send(&testpb.StreamingOutputCallResponse{}); err != nil {
+				if err := stream.SendMsg(msg); err != nil {
 					return err
 				}
 			}
@@ -74,12 +73,12 @@ func TestDrainLosesNothing(t *testing.T) {
 		app.ServeHTTP("http", "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			close(httpIn)
 			<-finishHTTP
-			resp, err := testpb.NewTestServiceClient(self).UnaryCall(req.Context(), &testpb.SimpleRequest{})
+			text, err := do(req.Context(), self, "short")
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusBadGateway)
 				return
 			}
-			_, _ = io.WriteString(w, resp.GetUsername())
+			_, _ = io.WriteString(w, text)
 		}))
 		app.Worker("worker", func(ctx context.Context) error {
 			<-ctx.Done()
@@ -94,22 +93,21 @@ func TestDrainLosesNothing(t *testing.T) {
 	}), "SPILLWAY_DRAIN_TIMEOUT=60s", "SPILLWAY_DRAIN_DELAY=50ms", "SPILLWAY_DEADLINE_DEFAULT=60s")
 	r.WaitServing()
 
-	client := testpb.NewTestServiceClient(r.Conn)
 	unary := make(chan error, 1)
 	go func() {
-		_, err := client.UnaryCall(t.Context(), &testpb.SimpleRequest{FillUsername: true})
+		_, err := do(t.Context(), r.Conn, "long")
 		unary <- err
 	}()
-	stream, err := client.FullDuplexCall(t.Context())
+	stream, err := r.Conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, echoMethod)
 	if err != nil {
 		t.Fatal(err)
 	}
 	echo := func() {
 		t.Helper()
-		if err := stream.Send(&testpb.StreamingOutputCallRequest{}); err != nil {
+		if err := stream.SendMsg(wrapperspb.String("a")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := stream.Recv(); err != nil {
+		if err := stream.RecvMsg(&wrapperspb.StringValue{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,7 +128,7 @@ func TestDrainLosesNothing(t *testing.T) {
 		body, err := io.ReadAll(resp.Body)
 		web <- answer{string(body), err}
 	}()
-	watch, err := healthpb.NewHealthClient(r.Conn).Watch(t.Context(), &healthpb.HealthCheckRequest{Service: testService})
+	watch, err := healthpb.NewHealthClient(r.Conn).Watch(t.Context(), &healthpb.HealthCheckRequest{Service: exampleService})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +142,7 @@ func TestDrainLosesNothing(t *testing.T) {
 	if got, err := watch.Recv(); err != nil || got.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("watch: %v, %v", got, err)
 	}
-	want := map[string]string{"": "NOT_SERVING", testService: "NOT_SERVING", "startup": "SERVING", "liveness": "SERVING"}
+	want := map[string]string{"": "NOT_SERVING", exampleService: "NOT_SERVING", "startup": "SERVING", "liveness": "SERVING"}
 	if got := statuses(t, r); len(got) != len(want) || got[""] != want[""] || got["liveness"] != want["liveness"] || got["startup"] != want["startup"] {
 		t.Errorf("health is %v, want %v", got, want)
 	}
@@ -176,7 +174,7 @@ func TestDrainLosesNothing(t *testing.T) {
 	if err := stream.CloseSend(); err != nil {
 		t.Error(err)
 	}
-	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+	if err := stream.RecvMsg(&wrapperspb.StringValue{}); !errors.Is(err, io.EOF) {
 		t.Errorf("the stream ended with %v", err)
 	}
 	close(finishWork)
@@ -200,11 +198,11 @@ func TestDrainLosesNothing(t *testing.T) {
 func TestDrainDeadlineCancelsHandlersAndGoesOn(t *testing.T) {
 	var d diary
 	in := make(chan struct{})
-	s := &service{unary: func(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+	s := &service{do: func(ctx context.Context, _ string) (string, error) {
 		close(in)
 		<-ctx.Done()
 		d.note("handler cancelled")
-		return nil, ctx.Err()
+		return "", ctx.Err()
 	}}
 	r := boottest.Start(t, spec(s, func(app *boot.App) error {
 		app.Worker("worker", func(ctx context.Context) error { <-ctx.Done(); d.note("worker finished"); return nil })

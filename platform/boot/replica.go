@@ -136,9 +136,9 @@ func (r *replica) start(ctx context.Context) {
 	for _, w := range r.app.warmups {
 		step := time.Now()
 		if err := w.run(bounded); err != nil {
-			log.Warn("warm-up step failed", "step", w.name, "took", time.Since(step), "error", err)
+			log.Warn("warm-up step failed", "step", w.name, "took", since(step), "error", err)
 		} else {
-			log.Info("warm-up step done", "step", w.name, "took", time.Since(step))
+			log.Info("warm-up step done", "step", w.name, "took", since(step))
 		}
 		if ctx.Err() != nil {
 			return
@@ -146,7 +146,7 @@ func (r *replica) start(ctx context.Context) {
 	}
 	r.open.Store(true)
 	r.enter(health.Serving)
-	log.Info("serving", "took", time.Since(begin))
+	log.Info("serving", "took", since(begin))
 }
 
 // serve runs the workers until ctx ends or a listener gives up, which it returns.
@@ -187,7 +187,7 @@ func (r *replica) labour(ctx context.Context, w named) {
 			}
 			return
 		}
-		r.app.log.Warn("worker failed and will run again", "worker", w.name, "error", err, "in", wait)
+		r.app.log.Warn("worker failed and will run again", "worker", w.name, "error", err, "in", wait.String())
 		if !sleep(ctx, wait) {
 			return
 		}

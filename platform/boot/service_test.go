@@ -11,36 +11,51 @@ import (
 
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"spillway.dev/platform/boot"
 	"spillway.dev/platform/boot/boottest"
 )
 
-const testService = "grpc.testing.TestService"
+const (
+	exampleService = "spillway.example.v1.ExampleService"
+	doMethod       = "/" + exampleService + "/Do"
+	echoMethod     = "/" + exampleService + "/Echo"
+)
 
-// service is grpc-go's test service with the handlers that a test needs.
+// service is an RPC service of one unary call and one stream, with the handlers that a test needs.
 type service struct {
-	testpb.UnimplementedTestServiceServer
-	unary  func(context.Context, *testpb.SimpleRequest) (*testpb.SimpleResponse, error)
-	stream func(grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]) error
+	do   func(ctx context.Context, text string) (string, error)
+	echo func(stream grpc.ServerStream) error
 }
 
-func (s *service) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
-	if s.unary == nil {
-		return &testpb.SimpleResponse{}, nil
-	}
-	return s.unary(ctx, req)
-}
-
-func (s *service) FullDuplexCall(stream grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]) error {
-	return s.stream(stream)
+// register adds the service as generated code would.
+func (s *service) register(to grpc.ServiceRegistrar) {
+	to.RegisterService(&grpc.ServiceDesc{
+		ServiceName: exampleService,
+		HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{MethodName: "Do", Handler: func(srv any, ctx context.Context, decode func(any) error, in grpc.UnaryServerInterceptor) (any, error) {
+			req := &wrapperspb.StringValue{}
+			if err := decode(req); err != nil {
+				return nil, err
+			}
+			return in(ctx, req, &grpc.UnaryServerInfo{Server: srv, FullMethod: doMethod}, func(ctx context.Context, _ any) (any, error) {
+				if s.do == nil {
+					return req, nil
+				}
+				text, err := s.do(ctx, req.GetValue())
+				return wrapperspb.String(text), err
+			})
+		}}},
+		Streams: []grpc.StreamDesc{{StreamName: "Echo", ServerStreams: true, ClientStreams: true,
+			Handler: func(_ any, stream grpc.ServerStream) error { return s.echo(stream) }}},
+	}, s)
 }
 
 // spec is a service that registers s and then does what more says.
 func spec(s *service, more func(app *boot.App) error) boot.Spec {
 	return boot.Spec{Name: "example", Build: func(_ context.Context, app *boot.App) error {
-		testpb.RegisterTestServiceServer(app.Server(), s)
+		s.register(app.Server())
 		if more == nil {
 			return nil
 		}
@@ -48,11 +63,18 @@ func spec(s *service, more func(app *boot.App) error) boot.Spec {
 	}}
 }
 
+// do calls Do.
+func do(ctx context.Context, conn grpc.ClientConnInterface, text string) (string, error) {
+	resp := &wrapperspb.StringValue{}
+	err := conn.Invoke(ctx, doMethod, wrapperspb.String(text), resp)
+	return resp.GetValue(), err
+}
+
 func call(t *testing.T, conn grpc.ClientConnInterface) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	_, err := testpb.NewTestServiceClient(conn).UnaryCall(ctx, &testpb.SimpleRequest{})
+	_, err := do(ctx, conn, "")
 	return err
 }
 

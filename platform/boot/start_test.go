@@ -42,7 +42,7 @@ func TestRedisAwayAtStartIsAState(t *testing.T) {
 	}), "SPILLWAY_START_TIMEOUT=1h")
 
 	r.Line("dependency away, trying on")
-	want := map[string]string{"": "NOT_SERVING", testService: "NOT_SERVING", "startup": "NOT_SERVING", "liveness": "SERVING"}
+	want := map[string]string{"": "NOT_SERVING", exampleService: "NOT_SERVING", "startup": "NOT_SERVING", "liveness": "SERVING"}
 	if got := statuses(t, r); !maps.Equal(got, want) {
 		t.Errorf("health is %v, want %v", got, want)
 	}
@@ -58,7 +58,7 @@ func TestRedisAwayAtStartIsAState(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.WaitServing()
-	want = map[string]string{"": "SERVING", testService: "SERVING", "startup": "SERVING", "liveness": "SERVING"}
+	want = map[string]string{"": "SERVING", exampleService: "SERVING", "startup": "SERVING", "liveness": "SERVING"}
 	if got := statuses(t, r); !maps.Equal(got, want) {
 		t.Errorf("health is %v, want %v", got, want)
 	}

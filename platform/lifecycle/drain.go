@@ -68,10 +68,10 @@ func (d Drain) Run(log *slog.Logger) []Result {
 		cancel()
 	}
 	if cut := Cut(results); len(cut) > 0 {
-		log.Warn("drained, but the deadline cut work short", "took", time.Since(begin), "timeout", d.Timeout,
+		log.Warn("drained, but the deadline cut work short", "took", shown(time.Since(begin)), "timeout", d.Timeout.String(),
 			"cut", strings.Join(cut, ", "))
 	} else {
-		log.Info("drained", "took", time.Since(begin))
+		log.Info("drained", "took", shown(time.Since(begin)))
 	}
 	return results
 }
@@ -138,11 +138,14 @@ func run(ctx context.Context, log *slog.Logger, s Step) Result {
 	r.Took = time.Since(begin)
 	switch {
 	case r.Cut:
-		log.Warn("drain step cut by the deadline", "step", r.Name, "took", r.Took, "error", r.Err)
+		log.Warn("drain step cut by the deadline", "step", r.Name, "took", shown(r.Took), "error", r.Err)
 	case r.Err != nil:
-		log.Warn("drain step failed", "step", r.Name, "took", r.Took, "error", r.Err)
+		log.Warn("drain step failed", "step", r.Name, "took", shown(r.Took), "error", r.Err)
 	default:
-		log.Info("drain step done", "step", r.Name, "took", r.Took)
+		log.Info("drain step done", "step", r.Name, "took", shown(r.Took))
 	}
 	return r
 }
+
+// shown is a duration for the log: JSON would show it as a bare number of nanoseconds.
+func shown(d time.Duration) string { return d.Round(time.Microsecond).String() }

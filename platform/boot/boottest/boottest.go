@@ -31,11 +31,13 @@ type Replica struct {
 	end  context.CancelFunc
 	done chan struct{}
 	err  error
+
+	stopped bool
 }
 
 // Start runs the service with the given variables (NAME=value) and returns when it listens; use WaitServing for more. Its
 // ports are free ones and its capacity is not modelled, unless the variables say otherwise. The test's end stops it,
-// and fails the test if the drain was cut short.
+// and fails the test if that failed, unless the test called Stop.
 func Start(t testing.TB, spec boot.Spec, environ ...string) *Replica {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
@@ -51,7 +53,8 @@ func Start(t testing.TB, spec boot.Spec, environ ...string) *Replica {
 		r.err = boot.Run(ctx, spec, environ, r.log)
 	}()
 	t.Cleanup(func() {
-		if err := r.Stop(); err != nil {
+		judged := r.stopped // by the test itself
+		if err := r.Stop(); err != nil && !judged {
 			t.Errorf("%s: %v", spec.Name, err)
 		}
 		if t.Failed() {
@@ -131,6 +134,7 @@ func (r *Replica) SIGTERM() { r.end() }
 
 // Stop drains the replica and gives what boot.Run returned. It may be called more than once.
 func (r *Replica) Stop() error {
+	r.stopped = true
 	r.end()
 	<-r.done
 	if r.Conn != nil {
