@@ -3,6 +3,7 @@ package mesh
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 )
 
@@ -22,7 +23,7 @@ type Service struct {
 
 // Endpoint is one replica's address.
 type Endpoint struct {
-	// Address is an IP address.
+	// Address is an IP address, version 4 or 6.
 	Address string `json:"address"`
 	// Port is 1 to 65535.
 	Port uint32 `json:"port"`
@@ -74,9 +75,10 @@ func (s Service) validate() error {
 	seen := make(map[key]bool, len(s.Endpoints))
 	for _, endpoint := range s.Endpoints {
 		at := key{endpoint.Address, endpoint.Port}
+		_, err := netip.ParseAddr(endpoint.Address)
 		switch {
-		case endpoint.Address == "":
-			return fmt.Errorf("an endpoint without an address, give its IP address")
+		case err != nil:
+			return fmt.Errorf("endpoint address %q is not allowed, give an IP address", endpoint.Address)
 		case endpoint.Port < 1 || endpoint.Port > 65535:
 			return fmt.Errorf("endpoint %s: port %d is not allowed, give 1 to 65535", endpoint.Address, endpoint.Port)
 		case seen[at]:
