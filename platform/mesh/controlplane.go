@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,17 +15,11 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
-
-// nackPause is how long a stream waits after its client has refused a resource. Without it the library answers the
-// refusal with the same resource at once, some 12,000 times a second.
-const nackPause = 500 * time.Millisecond
 
 // ControlPlane tells gRPC clients about the services of a State. It is safe for concurrent use, and a
 // prometheus.Collector of its own metrics.
@@ -109,9 +102,7 @@ func (c *ControlPlane) Serve(ctx context.Context, lis net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	grpcServer := grpc.NewServer()
-	// Ordered: responses leave in the order of pushOrder.
-	ads := server.NewServer(ctx, views{c}, c.callbacks(ctx), sotw.WithOrderedADS())
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(grpcServer, ads)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(grpcServer, newStreams(ctx, c))
 	// Streams never end by themselves, so a graceful stop would wait for ever; clients reconnect.
 	stopped := context.AfterFunc(ctx, grpcServer.Stop)
 	defer stopped()
@@ -119,37 +110,6 @@ func (c *ControlPlane) Serve(ctx context.Context, lis net.Listener) error {
 		return fmt.Errorf("mesh: serve on %s: %w", lis.Addr(), err)
 	}
 	return nil
-}
-
-// callbacks watches the streams of one Serve.
-func (c *ControlPlane) callbacks(ctx context.Context) server.Callbacks {
-	return server.CallbackFuncs{
-		StreamOpenFunc: func(context.Context, int64, string) error {
-			c.metrics.streams.Inc()
-			return nil
-		},
-		StreamClosedFunc: func(int64, *corev3.Node) { c.metrics.streams.Dec() },
-		StreamRequestFunc: func(_ int64, request *discoveryv3.DiscoveryRequest) error {
-			refusal := request.GetErrorDetail()
-			if refusal == nil {
-				return nil
-			}
-			caller, kind := callerOf(request.GetNode()), shortType(request.GetTypeUrl())
-			c.metrics.nacks.WithLabelValues(caller, kind).Inc()
-			c.log.Error("a client refused a resource, it keeps the one it had",
-				"caller", caller, "node", request.GetNode().GetId(), "type", kind, "error", refusal.GetMessage())
-			pause := time.NewTimer(nackPause)
-			defer pause.Stop()
-			select {
-			case <-pause.C:
-			case <-ctx.Done():
-			}
-			return nil
-		},
-		StreamResponseFunc: func(_ context.Context, _ int64, request *discoveryv3.DiscoveryRequest, response *discoveryv3.DiscoveryResponse) {
-			c.metrics.pushed.WithLabelValues(shortType(request.GetTypeUrl())).Add(float64(len(response.GetResources())))
-		},
-	}
 }
 
 // viewFor returns the cache that answers a request, made when the caller is new.
@@ -187,41 +147,4 @@ func (c *ControlPlane) viewFor(node *corev3.Node, kind resource.Type, names map[
 		}
 	}
 	return answers, nil
-}
-
-// views lets the library's server find the cache of the caller that asks.
-type views struct{ *ControlPlane }
-
-// CreateWatch implements cache.ConfigWatcher.
-func (v views) CreateWatch(request *cache.Request, sub cache.Subscription, responses chan cache.Response) (func(), error) {
-	answers, err := v.viewFor(request.GetNode(), request.GetTypeUrl(), sub.SubscribedResources())
-	if err != nil {
-		return nil, err
-	}
-	return answers.CreateWatch(request, sub, responses)
-}
-
-// CreateDeltaWatch implements cache.ConfigWatcher.
-func (v views) CreateDeltaWatch(request *cache.DeltaRequest, sub cache.Subscription, responses chan cache.DeltaResponse) (func(), error) {
-	answers, err := v.viewFor(request.GetNode(), request.GetTypeUrl(), sub.SubscribedResources())
-	if err != nil {
-		return nil, err
-	}
-	return answers.CreateDeltaWatch(request, sub, responses)
-}
-
-// Fetch implements cache.ConfigFetcher: polling is not served.
-func (views) Fetch(context.Context, *cache.Request) (cache.Response, error) {
-	return nil, status.Error(codes.Unimplemented, "polling is not served, use a stream")
-}
-
-// callerOf returns the part of the node id before the slash.
-func callerOf(node *corev3.Node) string {
-	caller, _, _ := strings.Cut(node.GetId(), "/")
-	return caller
-}
-
-// shortType returns the last part of a type URL: "Listener".
-func shortType(url string) string {
-	return url[strings.LastIndexByte(url, '.')+1:]
 }
