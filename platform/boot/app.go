@@ -74,7 +74,7 @@ func (a *App) Server() grpc.ServiceRegistrar { return a.server }
 // the connection is begun at once and its state matters to nobody but its calls.
 func (a *App) Dial(callee, target string) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient(target,
-		append(a.outbound.DialOptions(callee), grpc.WithStatsHandler(a.telemetry.ClientStats()))...)
+		append(a.outbound.DialOptions(callee), a.telemetry.DialOptions()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %q: %w", callee, target, err)
 	}

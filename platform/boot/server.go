@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,23 +21,33 @@ import (
 	"spillway.dev/platform/telemetry"
 )
 
-// notYet is how long a caller that came too early is told to wait.
-const notYet = 100 * time.Millisecond
+const (
+	// maxMessage is the largest message, in bytes, that a server takes; requests of this mesh are some hundred. A larger
+	// one is refused by the transport, before it is decoded and before any interceptor, with RESOURCE_EXHAUSTED;
+	// problem.From calls that MESSAGE_TOO_LARGE.
+	maxMessage = 1 << 20
+	// minPing is how often a caller may ask whether an idle connection is alive; outbound asks every 10 s.
+	minPing = 5 * time.Second
+	// notYet is how long a caller that came too early is told to wait.
+	notYet = 100 * time.Millisecond
+)
 
 // serverOptions are what a call passes before it reaches a handler: the limits of the transport, telemetry, the gate, and
-// then the inbound chain (which also brings the limit on a message's size).
+// then the inbound chain.
 func serverOptions(tel *telemetry.Telemetry, in *inbound.Chain, g gate) []grpc.ServerOption {
-	return append([]grpc.ServerOption{
+	return slices.Concat(tel.ServerOptions(), []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		// A connection that says nothing is not kept: neither one that never begins HTTP/2, nor one whose peer is gone.
 		grpc.ConnectionTimeout(5 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.StatsHandler(tel.ServerStats()),
 		grpc.ChainUnaryInterceptor(g.unary),
 		grpc.ChainStreamInterceptor(g.stream),
-	}, in.ServerOptions()...)
+	}, in.ServerOptions())
 }
 
-// gate stands before the chain. It refuses calls until the replica serves, and drops caller names that come from outside.
+// gate stands before the chain. It refuses calls until the replica serves, drops caller names that come from outside, and
+// sees to it that only problems leave: the code, reason and message of a problem, and of other errors nothing at all.
 type gate struct {
 	open *atomic.Bool
 	edge bool
@@ -58,7 +69,8 @@ func (g gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, ha
 	if err != nil {
 		return nil, err
 	}
-	return handler(ctx, req)
+	resp, err := handler(ctx, req)
+	return resp, problem.Wire(err)
 }
 
 func (g gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
@@ -66,7 +78,7 @@ func (g gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerI
 	if err != nil {
 		return err
 	}
-	return handler(srv, streamWithContext{stream, ctx})
+	return problem.Wire(handler(srv, streamWithContext{stream, ctx}))
 }
 
 type streamWithContext struct {

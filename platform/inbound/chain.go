@@ -106,7 +106,7 @@ func (c *Chain) Names() []string {
 }
 
 // ServerOptions installs the chain. The limits of the transport, tracing
-// (telemetry's ServerStats) and the turning of every error into a problem are
+// (telemetry's ServerOptions) and the turning of every error into a problem are
 // the server's own, see boot.
 func (c *Chain) ServerOptions() []grpc.ServerOption {
 	unary := make([]grpc.UnaryServerInterceptor, 0, len(c.entries))

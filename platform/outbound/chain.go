@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 	_ "google.golang.org/grpc/xds" // the xds:/// resolver and its balancers
 
 	"spillway.dev/platform/identity"
@@ -71,6 +72,7 @@ type Named struct {
 type Chain struct {
 	cfg     Config
 	service string
+	name    metadata.MD // never changed: gRPC copies before it adds
 	calls   *red.Calls
 	retries *retry.Policy
 }
@@ -84,7 +86,7 @@ func New(cfg Config, service string, log *slog.Logger, reg prometheus.Registerer
 	if err != nil {
 		return nil, fmt.Errorf("outbound: %w", err)
 	}
-	c := &Chain{cfg: cfg, service: service, calls: calls, retries: retry.New(cfg.Attempts, log)}
+	c := &Chain{cfg: cfg, service: service, name: metadata.Pairs(identity.Header, service), calls: calls, retries: retry.New(cfg.Attempts, log)}
 	return c, check(c.Entries(""))
 }
 
@@ -114,7 +116,7 @@ func (c *Chain) Names() []string {
 }
 
 // DialOptions is for a connection to callee, a name in the mesh. Tracing is not
-// part of it: boot adds telemetry's ClientStats.
+// part of it: telemetry's DialOptions come after these.
 func (c *Chain) DialOptions(callee string) []grpc.DialOption {
 	var unary []grpc.UnaryClientInterceptor
 	var stream []grpc.StreamClientInterceptor
@@ -133,12 +135,21 @@ func (c *Chain) DialOptions(callee string) []grpc.DialOption {
 	}
 }
 
+// named is ctx with the service's name as the caller. Where there is no other
+// metadata, as in nearly every call, that is one shared value.
+func (c *Chain) named(ctx context.Context) context.Context {
+	if _, other := metadata.FromOutgoingContext(ctx); other {
+		return identity.Outgoing(ctx, c.service)
+	}
+	return metadata.NewOutgoingContext(ctx, c.name)
+}
+
 func (c *Chain) identityUnary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	return invoker(identity.Outgoing(ctx, c.service), method, req, reply, cc, opts...)
+	return invoker(c.named(ctx), method, req, reply, cc, opts...)
 }
 
 func (c *Chain) identityStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return streamer(identity.Outgoing(ctx, c.service), desc, cc, method, opts...)
+	return streamer(c.named(ctx), desc, cc, method, opts...)
 }
 
 // check keeps unary calls and streams alike: every entry has both halves, and

@@ -22,7 +22,6 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc/stats"
 )
 
 // endpointVariable is OpenTelemetry's own; the exporter reads the rest of the
@@ -61,8 +60,7 @@ type Telemetry struct {
 	registry *prometheus.Registry
 	traces   *sdktrace.TracerProvider
 	tracer   trace.Tracer
-	server   stats.Handler
-	client   stats.Handler
+	tracing  *tracing
 	redis    *redisMetrics
 }
 
@@ -103,8 +101,7 @@ func New(ctx context.Context, cfg Config, logs io.Writer) (*Telemetry, error) {
 		registry: registry,
 		traces:   traces,
 		tracer:   traces.Tracer("spillway.dev/platform/telemetry"),
-		server:   newServerStats(traces, sampler),
-		client:   newClientStats(traces, sampler),
+		tracing:  newTracing(traces, sampler),
 		redis:    redis,
 	}, nil
 }
@@ -119,14 +116,6 @@ func (t *Telemetry) Registry() *prometheus.Registry { return t.registry }
 // Tracer starts spans inside a call that is traced already, or roots at the
 // configured ratio.
 func (t *Telemetry) Tracer() trace.Tracer { return t.tracer }
-
-// ServerStats is the server's way into tracing: pass it to grpc.StatsHandler.
-// It also notes when each call arrived, see Arrival.
-func (t *Telemetry) ServerStats() stats.Handler { return t.server }
-
-// ClientStats is a connection's way into tracing: pass it to
-// grpc.WithStatsHandler. The outbound chain does not bring it along.
-func (t *Telemetry) ClientStats() stats.Handler { return t.client }
 
 // Shutdown sends what is left of the spans, until ctx ends.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
