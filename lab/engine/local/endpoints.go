@@ -1,0 +1,119 @@
+package local
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"spillway.dev/platform/mesh"
+)
+
+// meshPort is the name of the Service port that callers reach over the mesh.
+const meshPort = "grpc"
+
+// policyAnnotation on a Service says how callers choose among its endpoints:
+// round_robin (the default) or least_request.
+const policyAnnotation = "spillway.dev/policy"
+
+// endpoint is a pod behind a port of a Service.
+type endpoint struct {
+	address  string // host:port
+	draining bool
+}
+
+// endpoints lists who is behind a port of a Service: every ready pod, and as
+// draining those that were ready when they were deleted. Engine.mu is held.
+func (e *Engine) endpoints(s *corev1.Service, port corev1.ServicePort) []endpoint {
+	target := port.TargetPort
+	if target == (intstr.IntOrString{}) {
+		target = intstr.FromInt32(port.Port)
+	}
+	selector := labels.SelectorFromSet(s.Spec.Selector)
+	var all []endpoint
+	for _, d := range e.sorted() {
+		for _, p := range d.pods {
+			s := p.status
+			serving := s.ready && !s.terminating
+			draining := s.terminating && s.drains && s.process != nil
+			if selector.Empty() || !selector.Matches(labels.Set(p.template.Labels)) || !(serving || draining) {
+				continue
+			}
+			if address, err := p.address(target); err == nil {
+				all = append(all, endpoint{address, draining})
+			}
+		}
+	}
+	return all
+}
+
+// ready keeps the addresses that take new work.
+func ready(all []endpoint) []string {
+	var addresses []string
+	for _, ep := range all {
+		if !ep.draining {
+			addresses = append(addresses, ep.address)
+		}
+	}
+	return addresses
+}
+
+// state is the whole mesh as callers should see it. Every Service is in it, with
+// or without endpoints: one that is missing fails every call to it for good.
+// Engine.mu is held.
+func (e *Engine) state() (mesh.State, error) {
+	state := mesh.State{Services: []mesh.Service{}}
+	for _, s := range e.manifests.Services {
+		i := slices.IndexFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == meshPort })
+		if i < 0 {
+			continue
+		}
+		service := mesh.Service{Name: s.Name, Endpoints: []mesh.Endpoint{}, Policy: mesh.Policy(s.Annotations[policyAnnotation])}
+		for _, ep := range e.endpoints(s, s.Spec.Ports[i]) {
+			address, text, err := net.SplitHostPort(ep.address)
+			if err != nil {
+				return mesh.State{}, fmt.Errorf("endpoint of %s: %w", s.Name, err)
+			}
+			port, err := strconv.ParseUint(text, 10, 16)
+			if err != nil {
+				return mesh.State{}, fmt.Errorf("endpoint of %s: %w", s.Name, err)
+			}
+			service.Endpoints = append(service.Endpoints, mesh.Endpoint{Address: address, Port: uint32(port), Draining: ep.draining})
+		}
+		state.Services = append(state.Services, service)
+	}
+	return state, state.Validate()
+}
+
+// announce tells the control plane, the front doors and those who watch what has
+// changed. Engine.mu is held.
+func (e *Engine) announce() {
+	state, err := e.state()
+	if err != nil {
+		e.events.post(Event{Kind: EventManifestError, Text: err.Error()})
+		return
+	}
+	text, err := json.Marshal(state)
+	if err != nil {
+		e.options.Log.Error("encode the endpoints", "error", err)
+		return
+	}
+	text = append(text, '\n')
+	if !bytes.Equal(text, e.announced) {
+		e.announced = text
+		if e.conductor != nil {
+			e.conductor.tell(text)
+		}
+		for _, door := range e.doors {
+			door.proxy.Set(ready(e.endpoints(door.service, door.port)))
+		}
+	}
+	close(e.changed)
+	e.changed = make(chan struct{})
+}

@@ -1,0 +1,77 @@
+package local
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"spillway.dev/lab/trace"
+)
+
+// Options is what Up needs to know.
+type Options struct {
+	// Root holds k8s/ and bin/: a clone of the repository, or a release.
+	Root string
+	// StateDir is where everything that the engine writes goes. It is made.
+	StateDir string
+	Log      *slog.Logger
+	// Progress is called with every event, one at a time, in order. It may be
+	// nil. It must not call the engine's Down.
+	Progress func(Event)
+	// Traces keeps the spans that the services send.
+	Traces *trace.Store
+	// Conductor is the command of the control plane's process, which calls
+	// Conduct. Empty: this program with the argument "conductor".
+	Conductor []string
+}
+
+// EventKind says what an Event is about.
+type EventKind int
+
+// The kinds of events.
+const (
+	// EventLeftovers: an engine before this one was killed; Text says what was
+	// left and was ended now.
+	EventLeftovers EventKind = iota + 1
+	// EventManifests: the overlay was read, at the start or after a change.
+	EventManifests
+	// EventIgnored: Text names something in the manifests that has no effect here.
+	EventIgnored
+	// EventManifestError: a changed manifest cannot be used; Text says why. The
+	// mesh goes on with what it had.
+	EventManifestError
+	// EventStore: Redis or NATS is up; Text says which and where.
+	EventStore
+	// EventReplica: something happened to Replica; Text says what.
+	EventReplica
+	// EventWorkload: Ready or Wanted of Workload changed.
+	EventWorkload
+	// EventConductor: something happened to the control plane's process.
+	EventConductor
+	// EventStopping: the engine drains and stops.
+	EventStopping
+	// EventStopped: nothing runs any more.
+	EventStopped
+)
+
+// Event is one thing that happened.
+type Event struct {
+	At   time.Time
+	Kind EventKind
+	// Workload and Replica say to whom, where it was one of them.
+	Workload, Replica string
+	// Ready and Wanted are counts of replicas, for EventWorkload.
+	Ready, Wanted int
+	Text          string
+}
+
+func (e Event) String() string {
+	switch {
+	case e.Kind == EventWorkload:
+		return fmt.Sprintf("%s: %d of %d ready", e.Workload, e.Ready, e.Wanted)
+	case e.Replica != "":
+		return e.Replica + ": " + e.Text
+	default:
+		return e.Text
+	}
+}

@@ -1,0 +1,359 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/grpc"
+	corev1 "k8s.io/api/core/v1"
+
+	"spillway.dev/lab/engine/local/frontdoor"
+	"spillway.dev/lab/engine/local/logs"
+	"spillway.dev/lab/engine/local/port"
+	"spillway.dev/lab/engine/local/process"
+	"spillway.dev/lab/engine/local/store"
+	"spillway.dev/lab/engine/manifest"
+	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
+)
+
+// redisStart bounds how long redis-server takes to read what it has on disk.
+const redisStart = 30 * time.Second
+
+// cleanUp bounds the way back when a start has failed.
+const cleanUp = 10 * time.Second
+
+// Up starts the mesh and returns when everything has been started; WaitReady
+// tells when it serves. ctx bounds the start only: the mesh runs until Down. When
+// Up fails nothing is left running.
+func Up(ctx context.Context, options Options) (*Engine, error) {
+	if len(options.Conductor) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find this program: %w", err)
+		}
+		options.Conductor = []string{self, conductorName}
+	}
+	root, err := filepath.Abs(options.Root)
+	if err != nil {
+		return nil, fmt.Errorf("root directory: %w", err)
+	}
+	options.Root = root
+	dir, err := claim(options.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		options: options, started: time.Now(), dir: dir,
+		stop: make(chan struct{}), down: make(chan struct{}), hurry: make(chan struct{}),
+		wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		deployments: map[string]*deployment{},
+		halt:        func() {},
+		ports:       port.NewAllocator(),
+		events:      newEvents(options.Progress),
+	}
+	if err := e.up(ctx); err != nil {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
+		defer cancel()
+		return nil, errors.Join(err, e.Down(stopCtx))
+	}
+	return e, nil
+}
+
+func (e *Engine) up(ctx context.Context) error {
+	if err := e.endLeftovers(); err != nil {
+		return err
+	}
+	manifests, err := e.load()
+	if err != nil {
+		return err
+	}
+	e.manifests = manifests
+	if err := e.checkPrograms(); err != nil {
+		return err
+	}
+	logDir := filepath.Join(e.dir.path, "logs")
+	if e.logs, err = logs.NewHub(logDir); err != nil {
+		return err
+	}
+	e.spawner = process.NewSpawner(e.ledger)
+	if err := e.startStores(ctx); err != nil {
+		return err
+	}
+	if err := e.startReceiver(); err != nil {
+		return err
+	}
+	if err := e.startConductor(); err != nil {
+		return err
+	}
+	e.fillIn(e.manifests)
+	if err := e.openDoors(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("start the mesh: %w", err)
+	}
+	background, halt := context.WithCancel(context.Background())
+	e.halt = halt
+	if err := e.watchManifests(background); err != nil {
+		return err
+	}
+	if err := e.serveAPI(); err != nil {
+		return err
+	}
+	e.adopt()
+	e.background.Go(func() { e.control(background) })
+	return nil
+}
+
+// endLeftovers ends what an engine that was killed has left, and says so.
+func (e *Engine) endLeftovers() error {
+	ledger, left, err := process.OpenLedger(filepath.Join(e.dir.path, "processes.json"))
+	if err != nil {
+		return err
+	}
+	e.ledger = ledger
+	if len(left) == 0 {
+		return nil
+	}
+	var ended []string
+	for _, l := range left {
+		if l.Ended {
+			ended = append(ended, fmt.Sprintf("%s (pid %d)", l.Name, l.PID))
+		}
+	}
+	text := fmt.Sprintf("the engine before this one was killed; all of its %d processes ended with it", len(left))
+	if len(ended) > 0 {
+		text = fmt.Sprintf("the engine before this one was killed; of its %d processes %d still ran and were ended: %s", len(left), len(ended), strings.Join(ended, ", "))
+	}
+	e.events.post(Event{Kind: EventLeftovers, Text: text})
+	// Their directories are of no use to anybody.
+	if err := os.RemoveAll(filepath.Join(e.dir.path, "pods")); err != nil {
+		return fmt.Errorf("remove what an engine before left: %w", err)
+	}
+	return nil
+}
+
+// load reads the overlay and puts the engine's own addresses into it.
+func (e *Engine) load() (*manifest.Mesh, error) {
+	m, err := manifest.Load(filepath.Join(e.options.Root, "k8s"), overlay)
+	if err != nil {
+		return nil, err
+	}
+	e.fillIn(m)
+	e.events.post(Event{Kind: EventManifests, Text: fmt.Sprintf("k8s/%s: %d Deployments, %d Services", overlay, len(m.Deployments), len(m.Services))})
+	for _, i := range m.Ignored {
+		e.events.post(Event{Kind: EventIgnored, Text: i.String()})
+	}
+	return m, nil
+}
+
+// fillIn says in ConfigMap mesh where this engine's platform is.
+func (e *Engine) fillIn(m *manifest.Mesh) {
+	if c := m.ConfigMaps["mesh"]; c != nil {
+		c.Data = map[string]string{"xds": e.xdsAddr, "redis": e.redisAddr, "nats": e.natsURL, "otlp": "http://" + e.otlpAddr}
+	}
+}
+
+// checkPrograms finds out before anything starts whether all is built.
+func (e *Engine) checkPrograms() error {
+	var missing []string
+	for _, d := range e.manifests.Deployments {
+		path := e.program(&d.Spec.Template)
+		if info, err := os.Stat(path); err != nil || info.IsDir() {
+			missing = append(missing, path)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%s: not there; build it with `make build`", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// startStores starts NATS and Redis beside each other.
+func (e *Engine) startStores(ctx context.Context) error {
+	var both sync.WaitGroup
+	var natsErr, redisErr error
+	both.Go(func() { natsErr = e.startNATS() })
+	both.Go(func() { redisErr = e.startRedis(ctx) })
+	both.Wait()
+	return errors.Join(natsErr, redisErr)
+}
+
+func (e *Engine) startNATS() error {
+	dir, err := e.dir.sub("nats")
+	if err != nil {
+		return err
+	}
+	p, err := e.ports.Get()
+	if err != nil {
+		return err
+	}
+	if e.nats, err = store.StartNATS(p, dir, e.options.Log); err != nil {
+		return err
+	}
+	e.natsURL = e.nats.URL()
+	e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("NATS JetStream %s, embedded, at %s", e.nats.Version(), e.natsURL)})
+	return nil
+}
+
+func (e *Engine) startRedis(ctx context.Context) error {
+	p, err := e.ports.Get()
+	if err != nil {
+		return err
+	}
+	e.redisAddr = fmt.Sprintf("%s:%d", host, p)
+	path, kind, found := store.FindRedis(ctx)
+	if !found {
+		if e.miniredis, err = store.StartMiniRedis(p); err != nil {
+			return err
+		}
+		e.redisKind = "miniredis"
+		e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("miniredis, embedded, at %s: no redis-server on the PATH; it forgets everything at the end", e.redisAddr)})
+		return nil
+	}
+	dir, err := e.dir.sub("redis")
+	if err != nil {
+		return err
+	}
+	e.redisKind = kind
+	e.redisLog = e.logs.Writer("redis", "redis")
+	report := func(text string) {
+		e.events.post(Event{Kind: EventStore, Text: "redis-server: " + text})
+	}
+	e.redis, err = keep("redis", report, func() (*process.Process, error) {
+		return e.spawner.Start(process.Spec{Name: "redis", Path: path, Args: store.RedisArgs(p, dir), Dir: dir, Output: e.redisLog})
+	})
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, redisStart)
+	defer cancel()
+	if err := store.WaitRedis(wait, e.redisAddr); err != nil {
+		lines := e.logs.Tail("redis", 3)
+		return fmt.Errorf("%w; it printed: %v", err, lines)
+	}
+	e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("%s, from the PATH, at %s", kind, e.redisAddr)})
+	return nil
+}
+
+// startReceiver takes in the spans that the services send.
+func (e *Engine) startReceiver() error {
+	lis, err := e.listen()
+	if err != nil {
+		return err
+	}
+	e.otlpAddr = lis.Addr().String()
+	e.otlp = grpc.NewServer()
+	coltracepb.RegisterTraceServiceServer(e.otlp, e.options.Traces)
+	e.serve(e.otlp, lis)
+	return nil
+}
+
+func (e *Engine) startConductor() error {
+	lis, err := e.listen()
+	if err != nil {
+		return err
+	}
+	e.xdsAddr = lis.Addr().String()
+	e.mu.Lock()
+	e.announce()
+	first := e.announced
+	e.mu.Unlock()
+	report := func(text string) { e.events.post(Event{Kind: EventConductor, Text: "control plane: " + text}) }
+	out := e.logs.Writer(conductorName, conductorName)
+	if e.conductor, err = startConductor(e.spawner, e.options.Conductor, os.Environ(), lis, first, out, report); err != nil {
+		return fmt.Errorf("start the control plane: %w", err)
+	}
+	return nil
+}
+
+// openDoors gives the Services that are meant for people an address.
+func (e *Engine) openDoors() error {
+	for _, s := range e.manifests.Services {
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+			continue
+		}
+		for _, p := range s.Spec.Ports {
+			// The address that the manifest names, when nobody has it.
+			lis, err := net.Listen("tcp4", fmt.Sprintf("%s:%d", host, p.Port))
+			if err != nil {
+				if lis, err = e.listen(); err != nil {
+					return err
+				}
+			}
+			e.doors = append(e.doors, &door{service: s, port: p, proxy: frontdoor.New(lis)})
+		}
+	}
+	return nil
+}
+
+// adopt makes the manifests the ones that hold.
+func (e *Engine) adopt() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range e.manifests.Deployments {
+		d := e.deployments[m.Name]
+		if d == nil {
+			d = &deployment{name: m.Name}
+			e.deployments[m.Name] = d
+		}
+		d.adopt(m)
+	}
+	for _, d := range e.deployments {
+		if e.manifests.Deployment(d.name) == nil {
+			d.removed = true
+		}
+	}
+	for _, door := range e.doors {
+		i := slices.IndexFunc(e.manifests.Services, func(s *corev1.Service) bool { return s.Name == door.service.Name })
+		if i >= 0 {
+			door.service = e.manifests.Services[i]
+		}
+	}
+	e.announced = nil
+	e.wakeUp()
+}
+
+// serveAPI answers the command line on the engine's socket.
+func (e *Engine) serveAPI() error {
+	socket, err := e.dir.socket()
+	if err != nil {
+		return err
+	}
+	// The lock is ours: whoever listened there is gone.
+	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("remove the socket of an engine before: %w", err)
+	}
+	lis, err := net.Listen("unix", socket)
+	if err != nil {
+		return fmt.Errorf("listen for commands: %w", err)
+	}
+	// Down removes the file itself, before the next engine may make its own.
+	lis.(*net.UnixListener).SetUnlinkOnClose(false)
+	e.socket = socket
+	if err := os.Chmod(socket, 0o600); err != nil {
+		lis.Close()
+		return fmt.Errorf("listen for commands: %w", err)
+	}
+	e.api = grpc.NewServer()
+	enginev1.RegisterEngineServiceServer(e.api, api{Engine: e})
+	e.serve(e.api, lis)
+	return e.dir.announce(socket, e.started)
+}
+
+func (e *Engine) serve(s *grpc.Server, lis net.Listener) {
+	e.servers.Go(func() {
+		if err := s.Serve(lis); err != nil {
+			e.options.Log.Error("a server of the engine ended", "address", lis.Addr().String(), "error", err)
+		}
+	})
+}
