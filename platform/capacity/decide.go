@@ -99,7 +99,7 @@ func newSource(mean time.Duration, distribution Distribution, seed uint64) sourc
 	return source{
 		mean:        mean,
 		exponential: distribution == Exponential,
-		random:      rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)),
+		random:      newRandom(seed, 0x9e3779b97f4a7c15),
 	}
 }
 
@@ -108,4 +108,10 @@ func (s *source) draw() time.Duration {
 		return s.mean
 	}
 	return time.Duration(s.random.ExpFloat64() * float64(s.mean))
+}
+
+// newRandom returns the generator of one stream of one seed. The seed goes into the low word: generators whose low
+// words are equal stay related, so that neighbouring seeds would not be independent.
+func newRandom(seed, stream uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(stream, seed^stream))
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -70,7 +69,7 @@ func Validate(ctx context.Context, opts Options) ([]Result, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("validate capacity: %w", err)
 		}
-		modelled[i] = modelWait(r.config(opts.Seed+uint64(i)), r.Rho, modelRequests(r.Rho))
+		modelled[i] = modelWait(r.config(opts.Seed<<8+uint64(i)), r.Rho, modelRequests(r.Rho))
 	}
 	failures := make([]error, len(results))
 	var cases sync.WaitGroup
@@ -78,7 +77,7 @@ func Validate(ctx context.Context, opts Options) ([]Result, error) {
 		cases.Go(func() {
 			r := &results[i]
 			// Another seed than the model's: the two parts of the estimate must not share their luck.
-			excess, err := r.run(ctx, opts.Duration, opts.Seed+uint64(len(results)+i))
+			excess, err := r.run(ctx, opts.Duration, opts.Seed<<8+uint64(len(results)+i))
 			r.Got = modelled[i] + excess
 			r.RelErr = math.Abs(float64(r.Got-r.Want)) / float64(r.Want)
 			failures[i] = err
@@ -149,11 +148,11 @@ func (r *Result) run(ctx context.Context, duration time.Duration, seed uint64) (
 	return excess / time.Duration(len(late)), nil
 }
 
-// modelRequests is how many requests give the mean wait a standard error of about 3 %. With one slot it is
-// √(8/n) ÷ (1 − ρ) (W. Whitt, Planning Queueing Simulations, Management Science 35(11), 1989); many slots at a low ρ
-// need more than that, since few requests wait at all.
+// modelRequests is how many requests give the mean wait a standard error below 2 %. With one slot near saturation
+// it is 2 ÷ ((1 − ρ)√n) (after W. Whitt, Planning Queueing Simulations, Management Science 35(11), 1989); many slots at
+// a low ρ need more than that gives, since few requests wait at all.
 func modelRequests(rho float64) int {
-	return max(500_000, int(8_000/((1-rho)*(1-rho))))
+	return max(1_000_000, int(16_000/((1-rho)*(1-rho))))
 }
 
 // modelWait returns the mean wait in the model alone, over n requests after a warm-up of n ÷ 20.
@@ -180,7 +179,7 @@ func newArrivals(config Config, rho float64) source {
 	return source{
 		mean:        time.Duration(mean),
 		exponential: true,
-		random:      rand.New(rand.NewPCG(config.Seed, 0xd1b54a32d192ed03)),
+		random:      newRandom(config.Seed, 0xd1b54a32d192ed03),
 	}
 }
 
