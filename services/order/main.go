@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"spillway.dev/platform/boot"
+	orderv1 "spillway.dev/proto/gen/spillway/order/v1"
+)
+
+func main() { boot.Main(spec()) }
+
+func spec() boot.Spec {
+	cfg := new(config)
+	return boot.Spec{
+		Name:   "order",
+		Config: cfg,
+		Build: func(_ context.Context, app *boot.App) error {
+			down, err := dial(app, cfg)
+			if err != nil {
+				return err
+			}
+			st, err := newStore(down.nats, down.messaging, app.Instance())
+			if err != nil {
+				return err
+			}
+			sg, err := newSaga(st, down, cfg.Lease, time.Now, app.Log(), app.Registerer())
+			if err != nil {
+				return err
+			}
+			app.Dependency("nats", st.ensure)
+			app.Worker("recovery", sg.recoverOrders)
+			orderv1.RegisterOrderServiceServer(app.Server(), &server{store: st, saga: sg})
+			return nil
+		},
+	}
+}

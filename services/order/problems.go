@@ -1,0 +1,94 @@
+package main
+
+import (
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"spillway.dev/platform/problem"
+	orderv1 "spillway.dev/proto/gen/spillway/order/v1"
+)
+
+// Reasons of order.
+const (
+	// reasonInProgress (Aborted, retryable): the same checkout is under way;
+	// the same key asks again.
+	reasonInProgress = "ORDER_IN_PROGRESS"
+	// reasonOrderUnknown (NotFound): there is no such order, or it is another
+	// person's.
+	reasonOrderUnknown = "ORDER_UNKNOWN"
+
+	// What follows ends an order. It is answered to every Checkout with the
+	// same key, so none of it is retryable: another attempt needs a new key.
+
+	// reasonAbandoned (Aborted): the replica that worked on it went away before
+	// the card was known to be charged.
+	reasonAbandoned = "ORDER_ABANDONED"
+	// reasonTimedOut (Aborted): the caller's time was over before the card was
+	// charged.
+	reasonTimedOut = "ORDER_TIMED_OUT"
+	// reasonSeatsUnresolved (Aborted): inventory did not say whether the seats
+	// are held.
+	reasonSeatsUnresolved = "SEATS_UNRESOLVED"
+	// reasonPaymentUnresolved (Aborted): payment did not say whether the card
+	// was charged; if it was, it is refunded.
+	reasonPaymentUnresolved = "PAYMENT_UNRESOLVED"
+)
+
+// Reasons of downstreams that end an order and pass through it.
+const (
+	reasonSeatUnknown   = "SEAT_UNKNOWN"
+	reasonSeatTaken     = "SEAT_TAKEN"
+	reasonHoldExpired   = "HOLD_EXPIRED"
+	reasonCardDeclined  = "CARD_DECLINED"
+	reasonQuotaExceeded = "QUOTA_EXCEEDED"
+)
+
+// natsRetry is what a caller is told to wait while NATS is away.
+const natsRetry = 500 * time.Millisecond
+
+// inProgressRetry is what a caller is told to wait for an order under way.
+const inProgressRetry = 250 * time.Millisecond
+
+// failure is the answer to a Checkout whose order was cancelled, made from
+// what is stored, so that every replay gets the same.
+func failure(o *orderv1.Order) error {
+	code, text := codes.FailedPrecondition, "it was refused"
+	switch o.GetReason() {
+	case problem.ShowUnknown:
+		code, text = codes.NotFound, "there is no such show"
+	case reasonSeatUnknown:
+		code, text = codes.NotFound, "the show has no such seat"
+	case reasonSeatTaken:
+		text = "a seat is taken; choose other seats"
+	case reasonCardDeclined:
+		text = "the card was declined"
+	case reasonHoldExpired:
+		text = "the seats were held too long; nothing is charged"
+	case reasonQuotaExceeded:
+		code, text = codes.ResourceExhausted, "the bank takes no more charges at the moment; nothing is charged"
+	case reasonAbandoned, reasonTimedOut:
+		code, text = codes.Aborted, "it was not finished in time; nothing is charged"
+	case reasonSeatsUnresolved:
+		code, text = codes.Aborted, "inventory did not answer; nothing is charged"
+	case reasonPaymentUnresolved:
+		code, text = codes.Aborted, "payment did not answer; what was charged is refunded"
+	}
+	return problem.New(code, o.GetReason(), "order %s is cancelled: %s; try again with a new idempotency key", o.GetOrderId(), text).
+		With("order_id", o.GetOrderId())
+}
+
+func inProgress(id string) error {
+	return problem.New(codes.Aborted, reasonInProgress, "order %s is being worked on; ask again with the same idempotency key", id).
+		With("order_id", id).Retry(inProgressRetry)
+}
+
+func unknownOrder(id string) error {
+	return problem.New(codes.NotFound, reasonOrderUnknown, "there is no order %s", id)
+}
+
+// away is the answer while JetStream cannot be reached.
+func away(cause error) error {
+	return problem.New(codes.Unavailable, problem.DependencyAway, "the store does not answer; try again").
+		With("dependency", "nats").Retry(natsRetry).Because(cause)
+}

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// config is ticketing's own part of the environment.
+type config struct {
+	// NATSURL is where NATS with JetStream is.
+	NATSURL string `env:"SPILLWAY_NATS_URL" envDefault:"nats://127.0.0.1:4222"`
+	// Workers is how many tickets one replica issues at once.
+	Workers int `env:"SPILLWAY_TICKETING_WORKERS" envDefault:"16"`
+	// AckWait is how long a replica may take for one ticket before its message
+	// is given to another. Short: what a killed replica held is issued sooner.
+	AckWait time.Duration `env:"SPILLWAY_TICKETING_ACK_WAIT" envDefault:"5s"`
+}
+
+// Validate names the variable, its value and what is allowed.
+func (c *config) Validate() error {
+	if c.Workers < 1 || c.Workers > 1000 {
+		return fmt.Errorf("SPILLWAY_TICKETING_WORKERS=\"%d\" is not allowed: give 1 to 1000", c.Workers)
+	}
+	if c.AckWait < 100*time.Millisecond || c.AckWait > 10*time.Minute {
+		return fmt.Errorf("SPILLWAY_TICKETING_ACK_WAIT=%q is not allowed: give 100ms to 10m", c.AckWait)
+	}
+	return nil
+}
