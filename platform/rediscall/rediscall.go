@@ -41,7 +41,9 @@ func Error(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return problem.From(ctx.Err())
 	}
-	if _, ok := errors.AsType[*problem.Problem](err); ok { // a client with a hook of its own said it already
+	// A client whose hook calls Error has said it already. But such a hook takes the end of Do's own bound for the end of
+	// the request, so only this much of it is taken over.
+	if p, ok := errors.AsType[*problem.Problem](err); ok && p.Code == codes.Unavailable {
 		return err
 	}
 	if answer, ok := errors.AsType[redis.Error](err); ok && !passing(answer.Error()) {

@@ -99,6 +99,7 @@ func TestError(t *testing.T) {
 		"no error":         {t.Context(), nil, codes.OK},
 		"caller gave up":   {ended, errors.New("i/o timeout"), codes.Canceled},
 		"bound passed":     {t.Context(), context.DeadlineExceeded, codes.Unavailable},
+		"a hook's finding": {t.Context(), problem.From(context.DeadlineExceeded), codes.Unavailable},
 		"no connection":    {t.Context(), errors.New("connection refused"), codes.Unavailable},
 		"pool exhausted":   {t.Context(), redis.ErrPoolTimeout, codes.Unavailable},
 		"a wrong command":  {t.Context(), answer("ERR unknown command"), codes.Internal},

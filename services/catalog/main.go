@@ -14,10 +14,8 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"spillway.dev/platform/boot"
-	"spillway.dev/platform/programme"
 	catalogv1 "spillway.dev/proto/gen/spillway/catalog/v1"
 )
 
@@ -29,10 +27,6 @@ func spec() boot.Spec {
 		Name:   "catalog",
 		Config: cfg,
 		Build: func(_ context.Context, app *boot.App) error {
-			shows, err := programme.Load(cfg.ProgrammeFile)
-			if err != nil {
-				return fmt.Errorf("SPILLWAY_PROGRAMME_FILE: %w", err)
-			}
 			down, err := dial(app, cfg)
 			if err != nil {
 				return err
@@ -41,7 +35,7 @@ func spec() boot.Spec {
 			if err != nil {
 				return err
 			}
-			catalogv1.RegisterCatalogServiceServer(app.Server(), &server{shows: shows, maps: maps})
+			catalogv1.RegisterCatalogServiceServer(app.Server(), &server{shows: cfg.shows, maps: maps})
 			return nil
 		},
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"spillway.dev/platform/programme"
 )
 
 // config is what the environment says.
@@ -15,14 +17,20 @@ type config struct {
 	HoldTTL time.Duration `env:"SPILLWAY_INVENTORY_HOLD_TTL" envDefault:"2m"`
 	// ReapEvery needs no haste: a show that somebody asks about is reaped with every call.
 	ReapEvery time.Duration `env:"SPILLWAY_INVENTORY_REAP_EVERY" envDefault:"5s"`
+
+	shows programme.Programme // what ProgrammeFile holds, set by Validate
 }
 
 // maxHoldTTL is the limit that the contract sets for a request's own time.
 const maxHoldTTL = time.Hour
 
-// Validate checks what the types do not.
+// Validate checks what the types do not, and reads the programme.
 func (c *config) Validate() error {
 	var errs []error
+	var err error
+	if c.shows, err = programme.Load(c.ProgrammeFile); err != nil {
+		errs = append(errs, fmt.Errorf("SPILLWAY_PROGRAMME_FILE=%q is not allowed: %w", c.ProgrammeFile, err))
+	}
 	if _, _, err := net.SplitHostPort(c.RedisAddr); err != nil {
 		errs = append(errs, fmt.Errorf("SPILLWAY_REDIS_ADDR=%q is not allowed: give host:port", c.RedisAddr))
 	}

@@ -15,10 +15,8 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"spillway.dev/platform/boot"
-	"spillway.dev/platform/programme"
 	inventoryv1 "spillway.dev/proto/gen/spillway/inventory/v1"
 )
 
@@ -30,17 +28,13 @@ func spec() boot.Spec {
 		Name:   "inventory",
 		Config: cfg,
 		Build: func(_ context.Context, app *boot.App) error {
-			shows, err := programme.Load(cfg.ProgrammeFile)
-			if err != nil {
-				return fmt.Errorf("SPILLWAY_PROGRAMME_FILE: %w", err)
-			}
 			store, err := newStore(app.Redis(cfg.RedisAddr), app.Registerer())
 			if err != nil {
 				return err
 			}
 			app.Dependency("redis", store.connect)
-			app.Worker("reaper", reaper{store: store, shows: shows, every: cfg.ReapEvery}.run)
-			inventoryv1.RegisterInventoryServiceServer(app.Server(), &server{store: store, shows: shows, holdTTL: cfg.HoldTTL})
+			app.Worker("reaper", reaper{store: store, shows: cfg.shows, every: cfg.ReapEvery}.run)
+			inventoryv1.RegisterInventoryServiceServer(app.Server(), &server{store: store, shows: cfg.shows, holdTTL: cfg.HoldTTL})
 			return nil
 		},
 	}

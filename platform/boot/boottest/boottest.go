@@ -64,7 +64,11 @@ func Start(t testing.TB, spec boot.Spec, environ ...string) *Replica {
 	conn, err := grpc.NewClient(r.Addr("grpc"),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableRetry(),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 10 * time.Millisecond, MaxDelay: 100 * time.Millisecond}}))
+		// Without a Multiplier the back-off falls to nothing, and without MinConnectTimeout so does the time to connect.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, MaxDelay: 100 * time.Millisecond},
+			MinConnectTimeout: patience,
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
