@@ -103,7 +103,7 @@ func (s *Station) Plan(arrival time.Time) Plan {
 }
 
 // Serve gives the request a slot and returns when the slot is done with it. arrival is when the request arrived, best
-// stamped as early as possible: time lost between then and this call is not queued again.
+// stamped as early as possible: time lost between then and this call is not queued again. It must be set.
 //
 // A request whose finish lies after ctx's deadline is refused at once with a *TooLateError and takes no slot. When ctx
 // ends while the request waits or is served, Serve returns ctx's error; its slot time stays used, since work that was

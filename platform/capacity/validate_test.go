@@ -21,7 +21,7 @@ func TestValidate(t *testing.T) {
 		}
 		for _, r := range results {
 			t.Logf("ρ = %.2f, K = %d, S = %v: mean wait %v, Erlang C %v, off by %.1f %%, %d requests", r.Rho, r.Slots, r.ServiceTime, r.Got, r.Want, 100*r.RelErr, r.Arrivals)
-			if r.Want != ErlangC(r.Rho, r.Slots, r.ServiceTime) || r.Want < 9*time.Millisecond {
+			if r.Want != ErlangC(r.Rho, r.Slots, r.ServiceTime) || r.Want < 29*time.Millisecond {
 				t.Errorf("ρ = %v, K = %d: wanted wait %v", r.Rho, r.Slots, r.Want)
 			}
 			if r.RelErr > 0.08 {
