@@ -25,6 +25,12 @@ import (
 	"spillway.dev/platform/telemetry/red"
 )
 
+// workers is how many goroutines a server keeps for calls; calls past them get
+// one of their own. A kept goroutine has a stack that is deep enough for the
+// chain: to grow a new one for every call took 0.2 of a bare call's CPU, most
+// of it under validation. The stacks are 16 KiB each.
+const workers = 32
+
 // Config holds the times that calls are judged by.
 type Config struct {
 	// DefaultDeadline is given to a call that comes with none.
@@ -116,6 +122,7 @@ func (c *Chain) ServerOptions() []grpc.ServerOption {
 		stream = append(stream, e.Stream)
 	}
 	return []grpc.ServerOption{
+		grpc.NumStreamWorkers(workers),
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 	}
