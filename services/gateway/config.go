@@ -1,5 +1,10 @@
 package main
 
+import (
+	"fmt"
+	"net"
+)
+
 // config is what the environment says. The addresses of gRPC and admin belong to boot.
 type config struct {
 	// HTTPAddr is where HTTP with JSON is served, host:port.
@@ -12,4 +17,12 @@ type config struct {
 	CatalogTarget   string `env:"SPILLWAY_CATALOG_TARGET" envDefault:"xds:///catalog"`
 	OrderTarget     string `env:"SPILLWAY_ORDER_TARGET" envDefault:"xds:///order"`
 	TicketingTarget string `env:"SPILLWAY_TICKETING_TARGET" envDefault:"xds:///ticketing"`
+}
+
+// Validate refuses an address that cannot be listened on, before anything is opened.
+func (c *config) Validate() error {
+	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
+		return fmt.Errorf("SPILLWAY_HTTP_ADDR=%q is not allowed: give host:port or :port", c.HTTPAddr)
+	}
+	return nil
 }

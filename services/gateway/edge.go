@@ -6,10 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-
-	"spillway.dev/platform/problem"
 )
 
 // maxDeadline is the longest time a caller from outside may ask for. Someone who asks for an hour would otherwise keep
@@ -17,7 +14,7 @@ import (
 const maxDeadline = 10 * time.Second
 
 // edge registers a service so that its calls are brought within the edge's rules before the server's chain sees them:
-// metadata that only services may send is dropped, deadlines are capped, and a message that is no protobuf of its type is the caller's fault, not the server's.
+// metadata that only services may send is dropped, and deadlines are capped.
 type edge struct{ grpc.ServiceRegistrar }
 
 // RegisterService registers a copy of desc with every unary handler wrapped. GatewayService has no streams.
@@ -39,13 +36,7 @@ func within(next grpc.MethodHandler) grpc.MethodHandler {
 			ctx, cancel = context.WithTimeout(ctx, maxDeadline)
 			defer cancel()
 		}
-		decode := func(m any) error {
-			if dec(m) != nil { // its text quotes the wire; the caller knows what it sent
-				return problem.New(codes.InvalidArgument, reasonMalformedRequest, "the message cannot be decoded as this call's request")
-			}
-			return nil
-		}
-		return next(srv, ctx, decode, chain)
+		return next(srv, ctx, dec, chain)
 	}
 }
 

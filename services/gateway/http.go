@@ -24,17 +24,26 @@ import (
 // maxBodyBytes bounds an HTTP request's body. The largest request of the contract is below one KiB.
 const maxBodyBytes = 64 << 10
 
+const (
+	// bodyTimeout bounds how long a body may take to arrive. Without it a client that sends a byte now and then would keep
+	// a connection and its memory for as long as it likes.
+	bodyTimeout = 5 * time.Second
+	// answerTimeout bounds a whole request, a reader that does not read included. It is longer than any deadline.
+	answerTimeout = maxDeadline + 5*time.Second
+)
+
 // httpHandler serves GatewayService as HTTP with JSON. It decides what is let through; grpc-gateway's mux translates and
 // calls the gateway's own gRPC server, so that a call over HTTP passes the same chain as any other.
 type httpHandler struct {
-	routes    []route
-	mux       *runtime.ServeMux
-	health    healthv1.HealthClient
-	responses *prometheus.CounterVec
+	routes      []route
+	mux         *runtime.ServeMux
+	health      healthv1.HealthClient
+	responses   *prometheus.CounterVec
+	bodyTimeout time.Duration
 }
 
 // newHTTPHandler serves over conn, a connection to the gateway's own gRPC server.
-func newHTTPHandler(conn *grpc.ClientConn, secureCookie bool, reg prometheus.Registerer) (http.Handler, error) {
+func newHTTPHandler(conn *grpc.ClientConn, secureCookie bool, reg prometheus.Registerer) (*httpHandler, error) {
 	table, err := routes(gatewayv1.File_spillway_gateway_v1_gateway_proto.Services().ByName("GatewayService"))
 	if err != nil {
 		return nil, err
@@ -64,13 +73,23 @@ func newHTTPHandler(conn *grpc.ClientConn, secureCookie bool, reg prometheus.Reg
 	if err := gatewayv1.RegisterGatewayServiceHandler(context.Background(), mux, conn); err != nil {
 		return nil, fmt.Errorf("register the HTTP routes: %w", err)
 	}
-	return &httpHandler{routes: table, mux: mux, health: healthv1.NewHealthClient(conn), responses: responses}, nil
+	return &httpHandler{
+		routes:      table,
+		mux:         mux,
+		health:      healthv1.NewHealthClient(conn),
+		responses:   responses,
+		bodyTimeout: bodyTimeout,
+	}, nil
 }
 
 // ServeHTTP answers one request. Every refusal has the same shape: a google.rpc.Status as JSON.
 func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	counted := &statusWriter{ResponseWriter: w, code: http.StatusOK}
 	defer func() { h.responses.WithLabelValues(strconv.Itoa(counted.code)).Inc() }()
+	if err := h.hurry(w, r); err != nil {
+		writeProblem(counted, problem.From(err))
+		return
+	}
 	// Answers are about one person at one moment, and some hold a token.
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -82,11 +101,13 @@ func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if allowed != nil {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
 		}
+		leaveBody(w, r)
 		writeProblem(counted, refusal)
 		return
 	}
 	body, refusal := readBody(w, r)
 	if refusal != nil {
+		leaveBody(w, r)
 		writeProblem(counted, refusal)
 		return
 	}
@@ -94,21 +115,51 @@ func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(counted, r)
 }
 
+// hurry bounds how long the client may take to send and to read. It fails where there is no connection to bound.
+func (h *httpHandler) hurry(w http.ResponseWriter, r *http.Request) error {
+	conn := http.NewResponseController(w)
+	if err := conn.SetWriteDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return fmt.Errorf("bound the answer's time: %w", err)
+	}
+	if r.ContentLength == 0 {
+		return nil
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(h.bodyTimeout)); err != nil {
+		return fmt.Errorf("bound the body's time: %w", err)
+	}
+	return nil
+}
+
+// leaveBody is for answers to requests whose body was not read to its end: the connection ends with them. Else the server
+// would wait for the rest of the body before it answers.
+func leaveBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
 // readBody takes the whole body before anything is made of it. One that says it is too large is not read at all; one
 // that does not say is read up to the limit.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem.Problem) {
+	if r.ContentLength == 0 {
+		return nil, nil
+	}
 	tooLarge := problem.New(codes.ResourceExhausted, problem.MessageTooLarge, "the body is larger than %d bytes", maxBodyBytes)
 	if r.ContentLength > maxBodyBytes {
 		return nil, tooLarge
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	if err == nil {
-		return body, nil
+		// While the call is under way the server reads on, to see that the client is still there: without a deadline.
+		err = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge
 	}
-	return nil, problem.New(codes.InvalidArgument, reasonMalformedRequest, "the body ended before it was complete")
+	if err != nil {
+		return nil, problem.New(codes.InvalidArgument, reasonMalformedRequest, "the body did not arrive whole and in time").Because(err)
+	}
+	return body, nil
 }
 
 // healthz tells load balancers that know HTTP only what grpc.health.v1 tells the others: whether the gateway serves. It

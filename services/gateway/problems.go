@@ -12,8 +12,8 @@ import (
 
 // Reasons that the gateway alone gives. docs/errors.md lists every reason of the mesh.
 const (
-	// reasonMalformedRequest (InvalidArgument): the message, its JSON or a query parameter cannot be read, or names a field
-	// that the request does not have.
+	// reasonMalformedRequest (InvalidArgument): HTTP only; the body, a query parameter or the timeout cannot be read, or
+	// names a field that the request does not have.
 	reasonMalformedRequest = "MALFORMED_REQUEST"
 	// reasonUnknownPath (NotFound): HTTP only; nothing is served under that path.
 	reasonUnknownPath = "UNKNOWN_PATH"
@@ -40,13 +40,13 @@ func passOn(callee string, err error) error {
 	}
 	switch p.Code {
 	case codes.Unavailable:
-		return problem.New(p.Code, problem.DependencyAway, "%s is away; try again", callee).Retry(retryAfter)
+		return problem.New(p.Code, problem.DependencyAway, "%s is away; try again", callee).Retry(retryAfter).Because(err)
 	case codes.DeadlineExceeded:
-		return problem.New(p.Code, problem.DeadlineExceeded, "%s did not answer in time", callee).Retry(0)
+		return problem.New(p.Code, problem.DeadlineExceeded, "%s did not answer in time", callee).Retry(0).Because(err)
 	case codes.Canceled:
 		return p
 	}
-	return problem.New(codes.Internal, problem.Internal, "%s failed; its log has the cause", callee)
+	return problem.New(codes.Internal, problem.Internal, "%s failed; its log has the cause", callee).Because(err)
 }
 
 // spoken tells whether the peer's own code gave the error a reason.
