@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -52,7 +53,7 @@ func redisOptions(addr string) *redis.Options {
 func dialRedis(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext(ctx, network, addr)
 	if err != nil {
-		return &deadConn{addr: addr, err: err}, nil
+		return &deadConn{err}, nil
 	}
 	return conn, nil
 }
@@ -60,21 +61,31 @@ func dialRedis(ctx context.Context, network, addr string) (net.Conn, error) {
 // bounded is the hook that puts the bound on every call and names the failure: as rediscall does, for all calls at once.
 type bounded struct{}
 
+// within marks the context of a call that is bounded already: a new connection greets Redis within the first call that
+// uses it, and that greeting passes the hook too.
+type within struct{}
+
 func (bounded) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (b bounded) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		budget, cancel := context.WithTimeout(ctx, rediscall.Bound)
+		if ctx.Value(within{}) != nil {
+			return next(ctx, cmd)
+		}
+		bound, cancel := context.WithTimeout(context.WithValue(ctx, within{}, true), rediscall.Bound)
 		defer cancel()
-		return b.named(ctx, next(budget, cmd))
+		return b.named(ctx, next(bound, cmd))
 	}
 }
 
 func (b bounded) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		budget, cancel := context.WithTimeout(ctx, rediscall.Bound)
+		if ctx.Value(within{}) != nil {
+			return next(ctx, cmds)
+		}
+		bound, cancel := context.WithTimeout(context.WithValue(ctx, within{}, true), rediscall.Bound)
 		defer cancel()
-		err := next(budget, cmds)
+		err := next(bound, cmds)
 		for _, cmd := range cmds {
 			if cmd.Err() != nil {
 				cmd.SetErr(b.named(ctx, cmd.Err()))
@@ -93,10 +104,7 @@ func (bounded) named(caller context.Context, err error) error {
 }
 
 // deadConn is a connection that could not be made.
-type deadConn struct {
-	addr string
-	err  error
-}
+type deadConn struct{ err error }
 
 func (c *deadConn) Read([]byte) (int, error)         { return 0, c.err }
 func (c *deadConn) Write([]byte) (int, error)        { return 0, c.err }
@@ -106,3 +114,7 @@ func (c *deadConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (c *deadConn) SetDeadline(time.Time) error      { return nil }
 func (c *deadConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *deadConn) SetWriteDeadline(time.Time) error { return nil }
+
+// SyscallConn is what the pool looks at before it gives out a connection again. One whose caller gave up while it was
+// dialled goes to the pool unused; being no good, it is thrown away there.
+func (c *deadConn) SyscallConn() (syscall.RawConn, error) { return nil, c.err }

@@ -96,6 +96,9 @@ func (p *Problem) clone() *Problem {
 
 // Error gives the reason, the message and the cause.
 func (p *Problem) Error() string {
+	if p == nil {
+		return "nil problem"
+	}
 	name := p.Reason
 	if name == "" {
 		name = p.Code.String()
@@ -149,7 +152,10 @@ func From(err error) *Problem {
 	if err == nil {
 		return nil
 	}
-	if p, ok := errors.AsType[*Problem](err); ok && p != nil {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		if p == nil { // a handler took a nil *Problem for a nil error
+			return internal()
+		}
 		return p
 	}
 	if s, ok := errors.AsType[interface {
@@ -166,6 +172,10 @@ func From(err error) *Problem {
 	case errors.Is(err, context.Canceled):
 		return New(codes.Canceled, Canceled, "the caller gave up")
 	}
+	return internal()
+}
+
+func internal() *Problem {
 	return New(codes.Internal, Internal, "internal error; the server's log has the cause")
 }
 

@@ -1,0 +1,101 @@
+package identity_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"spillway.dev/platform/identity"
+	"spillway.dev/platform/problem"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestValid(t *testing.T) {
+	for name, want := range map[string]bool{
+		"order": true, "a": true, "order-2": true, "seat-map-cache": true, strings.Repeat("a", 63): true,
+		"": false, "external": false, "Order": false, "2order": false, "-order": false, "order-": false, "or der": false,
+		"order\n": false, "order,payment": false, "örder": false, "order.v1": false, "order_2": false, "a\x00": false,
+		strings.Repeat("a", 64): false,
+	} {
+		if got := identity.Valid(name); got != want {
+			t.Errorf("Valid(%q) = %v", name, got)
+		}
+	}
+}
+
+func incoming(t *testing.T, values ...string) context.Context {
+	md := metadata.Pairs("other", "stays")
+	if len(values) > 0 {
+		md[identity.Header] = values
+	}
+	return metadata.NewIncomingContext(t.Context(), md)
+}
+
+func TestFromIncoming(t *testing.T) {
+	for name, test := range map[string]struct {
+		ctx    context.Context
+		caller string
+		reason string
+	}{
+		"no metadata":     {t.Context(), identity.External, ""},
+		"no name":         {incoming(t), identity.External, ""},
+		"a name":          {incoming(t, "order"), "order", ""},
+		"two names":       {incoming(t, "order", "payment"), identity.External, problem.CallerInvalid},
+		"the same twice":  {incoming(t, "order", "order"), identity.External, problem.CallerInvalid},
+		"an empty name":   {incoming(t, ""), identity.External, problem.CallerInvalid},
+		"a malformed one": {incoming(t, "order; drop"), identity.External, problem.CallerInvalid},
+		"the outsider's":  {incoming(t, "external"), identity.External, problem.CallerInvalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, err := identity.FromIncoming(test.ctx)
+			if got := identity.Caller(ctx); got != test.caller || problem.Reason(err) != test.reason {
+				t.Errorf("caller %q, error %v", got, err)
+			}
+			if err != nil && problem.From(err).Code != codes.InvalidArgument {
+				t.Errorf("code is %v", problem.From(err).Code)
+			}
+			ctx, err = identity.FromIncoming(identity.Outside(test.ctx))
+			if got := identity.Caller(ctx); got != identity.External || err != nil {
+				t.Errorf("at the edge: caller %q, error %v", got, err)
+			}
+		})
+	}
+	if got := identity.Caller(t.Context()); got != identity.External {
+		t.Errorf("outside of any call the caller is %q", got)
+	}
+}
+
+func TestOutsideDropsTheNameOnly(t *testing.T) {
+	before := incoming(t, "order")
+	after := identity.Outside(before)
+	if got := metadata.ValueFromIncomingContext(after, identity.Header); got != nil {
+		t.Errorf("the name is still there: %v", got)
+	}
+	if got := metadata.ValueFromIncomingContext(after, "other"); !slices.Equal(got, []string{"stays"}) {
+		t.Errorf("other metadata is %v", got)
+	}
+	if got := metadata.ValueFromIncomingContext(before, identity.Header); !slices.Equal(got, []string{"order"}) {
+		t.Errorf("the original changed: %v", got)
+	}
+}
+
+func TestOutgoingPutsTheServicesOwnName(t *testing.T) {
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "other", "stays", identity.Header, "gateway")
+	out, _ := metadata.FromOutgoingContext(identity.Outgoing(ctx, "order"))
+	if got := out.Get(identity.Header); !slices.Equal(got, []string{"order"}) || !slices.Equal(out.Get("other"), []string{"stays"}) {
+		t.Errorf("metadata is %v", out)
+	}
+	if md, _ := metadata.FromOutgoingContext(ctx); !slices.Equal(md.Get(identity.Header), []string{"gateway"}) {
+		t.Errorf("the original changed: %v", md)
+	}
+	bare, _ := metadata.FromOutgoingContext(identity.Outgoing(t.Context(), "order"))
+	if got := bare.Get(identity.Header); !slices.Equal(got, []string{"order"}) {
+		t.Errorf("without metadata before: %v", bare)
+	}
+}
