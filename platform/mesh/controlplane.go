@@ -104,8 +104,8 @@ func (c *ControlPlane) Serve(ctx context.Context, lis net.Listener) error {
 	grpcServer := grpc.NewServer()
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(grpcServer, newStreams(ctx, c))
 	// Streams never end by themselves, so a graceful stop would wait for ever; clients reconnect.
-	stopped := context.AfterFunc(ctx, grpcServer.Stop)
-	defer stopped()
+	defer grpcServer.Stop()
+	defer context.AfterFunc(ctx, grpcServer.Stop)()
 	if err := grpcServer.Serve(lis); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("mesh: serve on %s: %w", lis.Addr(), err)
 	}

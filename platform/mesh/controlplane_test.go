@@ -236,6 +236,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 func TestStateIsChecked(t *testing.T) {
 	plane := newPlane(t)
 	for want, services := range map[string][]Service{
+		"a state without services":           {},
 		"a service without a name":           {{}},
 		`service "a" is listed twice`:        {{Name: "a"}, {Name: "a"}},
 		`policy "random" is not allowed`:     {{Name: "a", Policy: "random"}},

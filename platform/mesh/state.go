@@ -45,7 +45,13 @@ const (
 )
 
 // Validate tells what is wrong with the state, naming the service and what is allowed.
+//
+// A state without any service is refused: it would fail every call in the mesh, and is what a supervisor would send
+// that does not know its services yet.
 func (s State) Validate() error {
+	if len(s.Services) == 0 {
+		return fmt.Errorf("mesh: a state without services, list every service even when it has no endpoints")
+	}
 	names := make(map[string]bool, len(s.Services))
 	for _, service := range s.Services {
 		if service.Name == "" {
