@@ -69,9 +69,9 @@ type Order struct {
 
 // Step is one thing the buyer did.
 type Step struct {
-	Name   string        `json:"name"`
-	Took   time.Duration `json:"took_ns"`
-	Detail string        `json:"detail"`
+	Name   string
+	Took   time.Duration
+	Detail string
 }
 
 // Purchase is what came of it, as far as it came.
