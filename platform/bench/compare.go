@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"time"
 )
 
 // child is a process that runs Answer.
@@ -61,10 +62,13 @@ type Comparison struct {
 	Bare, Full, Ratio Spread
 }
 
+// enough is how many rounds make a median worth telling, however slow the machine is.
+const enough = 5
+
 // Compare has two child processes, one a side, make the same number of calls in turn (A B A B ...) for the given number of
-// rounds, after one that is not counted. environ is the children's environment; Full's telemetry exports to what it names.
+// rounds, after one that is not counted. On a busy machine it makes do with fewer once the budget is spent. environ is the children's environment; Full's telemetry exports to what it names.
 // The program that calls Compare must call Answer when it is started with "-child SIDE".
-func Compare(ctx context.Context, rounds, callsPerRound int, environ []string) (_ Comparison, err error) {
+func Compare(ctx context.Context, rounds, callsPerRound int, budget time.Duration, environ []string) (_ Comparison, err error) {
 	sides := []Side{Bare, Full}
 	children := map[Side]*child{}
 	defer func() {
@@ -80,7 +84,11 @@ func Compare(ctx context.Context, rounds, callsPerRound int, environ []string) (
 		children[side] = c
 	}
 	spent := map[Side][]float64{}
+	begin := time.Now()
 	for round := range rounds + 1 {
+		if round > enough && time.Since(begin) > budget {
+			break
+		}
 		for _, side := range sides {
 			cost, err := children[side].run(callsPerRound)
 			if err != nil {

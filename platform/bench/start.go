@@ -32,6 +32,9 @@ type Starts struct {
 	Millis Spread
 	// IdleMiB is the resident memory of a replica that answered one call and was then left alone, in MiB.
 	IdleMiB Spread
+	// PrivateMiB is the part of it that no other replica on the machine shares: heap and stacks, but not the pages of the
+	// executable, which are in memory once however many replicas run.
+	PrivateMiB Spread
 }
 
 // MeasureStarts starts the session service's binary, one replica after the other, against a Redis of its own. The last
@@ -47,25 +50,26 @@ func MeasureStarts(ctx context.Context, binary string, starts, idle int, environ
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 
-	var millis, mib []float64
+	var millis, mib, private []float64
 	for i := range starts {
-		took, rss, err := startOnce(ctx, binary, append(environ, "SPILLWAY_REDIS_ADDR="+redis), i >= starts-idle)
+		took, mem, err := startOnce(ctx, binary, append(environ, "SPILLWAY_REDIS_ADDR="+redis), i >= starts-idle)
 		if err != nil {
 			return Starts{}, fmt.Errorf("start %d of %s: %w", i+1, binary, err)
 		}
 		millis = append(millis, float64(took.Microseconds())/1e3)
-		if rss > 0 {
-			mib = append(mib, float64(rss)/(1<<20))
+		if mem.rss > 0 {
+			mib = append(mib, float64(mem.rss)/(1<<20))
+			private = append(private, float64(mem.anonymous)/(1<<20))
 		}
 	}
-	return Starts{Millis: Describe(millis), IdleMiB: Describe(mib)}, nil
+	return Starts{Millis: Describe(millis), IdleMiB: Describe(mib), PrivateMiB: Describe(private)}, nil
 }
 
-// startOnce starts one replica, waits for its first answer, reads its memory in bytes if asked to, and ends it.
-func startOnce(ctx context.Context, binary string, environ []string, memory bool) (took time.Duration, rss int64, err error) {
+// startOnce starts one replica, waits for its first answer, reads its memory if asked to, and ends it.
+func startOnce(ctx context.Context, binary string, environ []string, idle bool) (took time.Duration, mem memory, err error) {
 	addr, err := freeAddr()
 	if err != nil {
-		return 0, 0, err
+		return 0, memory{}, err
 	}
 	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = append(environ, "SPILLWAY_GRPC_ADDR="+addr, "SPILLWAY_ADMIN_ADDR=127.0.0.1:0")
@@ -73,7 +77,7 @@ func startOnce(ctx context.Context, binary string, environ []string, memory bool
 	cmd.Stderr = &log
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
-		return 0, 0, err
+		return 0, memory{}, err
 	}
 	defer func() {
 		kill := time.AfterFunc(15*time.Second, func() { _ = cmd.Process.Kill() }) // Wait reports it
@@ -83,19 +87,19 @@ func startOnce(ctx context.Context, binary string, environ []string, memory bool
 		}
 	}()
 	if err := firstAnswer(ctx, addr); err != nil {
-		return 0, 0, err
+		return 0, memory{}, err
 	}
 	took = time.Since(begin)
-	if !memory {
-		return took, 0, nil
+	if !idle {
+		return took, memory{}, nil
 	}
 	select {
 	case <-time.After(settle):
 	case <-ctx.Done():
-		return 0, 0, ctx.Err()
+		return 0, memory{}, ctx.Err()
 	}
-	rss, err = residentBytes(cmd.Process.Pid)
-	return took, rss, err
+	mem, err = resident(cmd.Process.Pid)
+	return took, mem, err
 }
 
 // firstAnswer returns when the service has answered a call itself. The token is none of its own, so the answer is
@@ -139,27 +143,37 @@ func firstAnswer(ctx context.Context, addr string) error {
 	}
 }
 
-// residentBytes reads how much memory a process has resident.
-func residentBytes(pid int) (int64, error) {
+// memory is what a process has resident, in bytes: all of it, and the part that is backed by no file.
+type memory struct{ rss, anonymous int64 }
+
+// resident reads how much memory a process has resident.
+func resident(pid int) (memory, error) {
 	path := filepath.Join("/proc", strconv.Itoa(pid), "status")
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return 0, err
+		return memory{}, err
 	}
 	return parseResident(path, text)
 }
 
-func parseResident(path string, text []byte) (int64, error) {
-	for line := range bytes.Lines(text) {
-		if rest, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
-			fields := bytes.Fields(rest)
-			if len(fields) == 2 && string(fields[1]) == "kB" {
-				kib, err := strconv.ParseInt(string(fields[0]), 10, 64)
-				return kib << 10, err
+func parseResident(path string, text []byte) (m memory, err error) {
+	for name, into := range map[string]*int64{"VmRSS:": &m.rss, "RssAnon:": &m.anonymous} {
+		for line := range bytes.Lines(text) {
+			fields := bytes.Fields(line)
+			if len(fields) != 3 || string(fields[0]) != name || string(fields[2]) != "kB" {
+				continue
 			}
+			kib, err := strconv.ParseInt(string(fields[1]), 10, 64)
+			if err != nil {
+				return memory{}, fmt.Errorf("%s: %s: %w", path, name, err)
+			}
+			*into = kib << 10
+		}
+		if *into == 0 {
+			return memory{}, fmt.Errorf("%s names no %s", path, name)
 		}
 	}
-	return 0, fmt.Errorf("%s names no resident memory (VmRSS)", path)
+	return m, nil
 }
 
 // startRedis starts a redis-server that keeps nothing, and returns its address and what ends it.

@@ -88,9 +88,9 @@ func TestVerdicts(t *testing.T) {
 }
 
 func TestParseResident(t *testing.T) {
-	got, err := parseResident("status", []byte("Name:\tsession\nVmHWM:\t   20000 kB\nVmRSS:\t   16384 kB\nThreads:\t8\n"))
-	if err != nil || got != 16<<20 {
-		t.Errorf("16384 kB read as %d bytes, %v", got, err)
+	got, err := parseResident("status", []byte("Name:\tsession\nVmHWM:\t   20000 kB\nVmRSS:\t   16384 kB\nRssAnon:\t   4096 kB\nThreads:\t8\n"))
+	if want := (memory{rss: 16 << 20, anonymous: 4 << 20}); err != nil || got != want {
+		t.Errorf("read %+v, %v; want %+v", got, err, want)
 	}
 	if _, err := parseResident("status", []byte("Name:\tzombie\n")); err == nil {
 		t.Error("a process without memory must be an error")
