@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"spillway.dev/lab/load"
-	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
 	gatewayv1 "spillway.dev/proto/gen/spillway/gateway/v1"
 )
 
