@@ -16,14 +16,15 @@ type config struct {
 	// itself; after that another one takes it over. Short: a buyer whose
 	// replica died is refunded sooner. Long: a replica that is only slow keeps
 	// its orders. It also bounds one step of the saga to three fifths of it, so
-	// that a live replica does not lose its lease in the middle of a step.
+	// that a live replica does not lose its lease in the middle of a step, and
+	// what a drain has to wait for, so it stays below SPILLWAY_DRAIN_TIMEOUT.
 	Lease time.Duration `env:"SPILLWAY_ORDER_LEASE" envDefault:"5s"`
 }
 
 // Validate names the variable, its value and what is allowed.
 func (c *config) Validate() error {
-	if c.Lease < 100*time.Millisecond || c.Lease > time.Minute {
-		return fmt.Errorf("SPILLWAY_ORDER_LEASE=%q is not allowed: give 100ms to 1m", c.Lease)
+	if c.Lease < 100*time.Millisecond || c.Lease > 10*time.Second {
+		return fmt.Errorf("SPILLWAY_ORDER_LEASE=%q is not allowed: give 100ms to 10s", c.Lease)
 	}
 	return nil
 }

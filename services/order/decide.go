@@ -178,7 +178,7 @@ func moved(o *orderv1.Order, state orderv1.OrderState, out outcome, now, lease t
 		LeaseOwner: o.GetLeaseOwner(), LeaseExpiresAt: timestamppb.New(lease),
 		CreatedAt: o.GetCreatedAt(), UpdatedAt: timestamppb.New(now),
 	}
-	if state == held {
+	if out.amountCents > 0 { // known with HELD, and never again unknown: it tells that a charge may have been begun
 		n.AmountCents = out.amountCents
 	}
 	if n.Reason == "" && (state == cancelling || state == cancelled) {

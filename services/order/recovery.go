@@ -18,12 +18,6 @@ import (
 const (
 	// recoveries is how many orders one replica recovers at once.
 	recoveries = 16
-	// recoveryAckWait is when a message counts as lost with the replica that
-	// got it. More than the longest that one may work on an order.
-	recoveryAckWait = 15 * time.Second
-	// recoveryPatience bounds the work on one order; it is looked at again
-	// later. Less than a drain may take.
-	recoveryPatience = 5 * time.Second
 	// recoveryPending is how many messages may be out for all replicas
 	// together. An order that is being worked on counts until its lease is
 	// over, so this bounds checkouts in a lease's time: 1,600 a second at 5 s.
@@ -45,7 +39,7 @@ func (s *saga) recoverOrders(ctx context.Context) error {
 		Durable:       keyspace.RecoveryConsumer,
 		Description:   "Finishes checkouts whose replica is gone.",
 		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       recoveryAckWait,
+		AckWait:       3 * s.lease, // longer than recoverOne works on one
 		MaxDeliver:    -1,
 		MaxAckPending: recoveryPending,
 	})
@@ -53,7 +47,7 @@ func (s *saga) recoverOrders(ctx context.Context) error {
 		return fmt.Errorf("consumer %s: %w", keyspace.RecoveryConsumer, err)
 	}
 	// Few are fetched ahead: what a replica holds when it is killed waits for
-	// recoveryAckWait.
+	// AckWait.
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(4*recoveries), jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(5*time.Second))
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", keyspace.RecoveryConsumer, err)
@@ -80,10 +74,11 @@ func (s *saga) recoverOrders(ctx context.Context) error {
 	}
 }
 
-// recoverOne looks at one queued order and answers its message. A message that
-// cannot be answered comes back by itself.
+// recoverOne looks at one queued order and answers its message, in the time of
+// one lease; what is not done then is looked at again. A message that cannot be
+// answered comes back by itself.
 func (s *saga) recoverOne(ctx context.Context, msg jetstream.Msg) {
-	ctx, cancel := context.WithTimeout(ctx, recoveryPatience)
+	ctx, cancel := context.WithTimeout(ctx, s.lease)
 	defer cancel()
 	var err error
 	if again, wait := s.look(ctx, msg); again {

@@ -157,7 +157,7 @@ func (s *store) put(ctx context.Context, old record, next *orderv1.Order) (recor
 				return now, errLost
 			}
 		}
-		if !pause(ctx, natsPause) {
+		if s.nc.IsClosed() || !pause(ctx, natsPause) { // a closed connection does not come back
 			return record{}, err
 		}
 	}
