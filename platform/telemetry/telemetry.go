@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -59,6 +60,7 @@ type Telemetry struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	traces   *sdktrace.TracerProvider
+	exporter *otlptrace.Exporter // nil when nothing is exported
 	tracer   trace.Tracer
 	tracing  *tracing
 	redis    *redisMetrics
@@ -73,9 +75,10 @@ func New(ctx context.Context, cfg Config, logs io.Writer) (*Telemetry, error) {
 		return nil, err
 	}
 	var processors []sdktrace.TracerProviderOption
+	var exporter *otlptrace.Exporter
 	if os.Getenv(endpointVariable) != "" {
-		exporter, err := otlptracegrpc.New(ctx)
-		if err != nil {
+		var err error
+		if exporter, err = otlptracegrpc.New(ctx); err != nil {
 			return nil, fmt.Errorf("telemetry: cannot set up the export to %s (%s): %w", os.Getenv(endpointVariable), endpointVariable, err)
 		}
 		processors = append(processors, sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(batchTimeout)))
@@ -100,6 +103,7 @@ func New(ctx context.Context, cfg Config, logs io.Writer) (*Telemetry, error) {
 		log:      newLogger(cfg, logs),
 		registry: registry,
 		traces:   traces,
+		exporter: exporter,
 		tracer:   traces.Tracer("spillway.dev/platform/telemetry"),
 		tracing:  newTracing(traces, sampler),
 		redis:    redis,
@@ -120,6 +124,11 @@ func (t *Telemetry) Tracer() trace.Tracer { return t.tracer }
 // Shutdown sends what is left of the spans, until ctx ends.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	if err := t.traces.Shutdown(ctx); err != nil {
+		if t.exporter != nil {
+			// The SDK leaves an export that is under way to itself, for up to a
+			// minute; ctx has ended, so this cuts it short.
+			_ = t.exporter.Shutdown(ctx)
+		}
 		return fmt.Errorf("telemetry: flush traces: %w", err)
 	}
 	return nil
