@@ -167,13 +167,14 @@ func TestDrainingGetsNoNewCalls(t *testing.T) {
 }
 
 func TestCallsInFlightFinishOnADrainingReplica(t *testing.T) {
-	entered, release := make(chan struct{}, 1), make(chan struct{})
+	entered, release := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
 	plane := newPlane(t)
-	r := newReplica(t, func(ctx context.Context) {
-		select {
-		case entered <- struct{}{}:
+	r := newReplica(t, func(context.Context) {
+		// Later calls, begun before the announcement has spread, pass.
+		if first.CompareAndSwap(false, true) {
+			close(entered)
 			<-release
-		default: // a later call, begun before the announcement had spread
 		}
 	})
 	set(t, plane, Service{Name: "catalog", Endpoints: endpoints(r)})
@@ -181,7 +182,7 @@ func TestCallsInFlightFinishOnADrainingReplica(t *testing.T) {
 	c := dial(t, address, "gateway", "catalog")
 	answered := make(chan error, 1)
 	go func() { answered <- c.call(context.Background()) }()
-	eventually(t, "the call to arrive", func() bool { return r.calls.Load() == 1 })
+	<-entered
 	draining := r.endpoint
 	draining.Draining = true
 	set(t, plane, Service{Name: "catalog", Endpoints: []Endpoint{draining}})
