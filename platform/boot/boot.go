@@ -32,7 +32,8 @@ type Spec struct {
 	// filled before Build is called.
 	Config any
 	// Build creates the service's parts and registers its RPC services. It must not wait for other processes: what needs
-	// them goes into App.Dependency. ctx ends when the replica drains.
+	// them goes into App.Dependency. ctx is for Build itself: it ends when Build has returned or the start timeout is over.
+	// What is to live longer is an App.Worker.
 	Build func(ctx context.Context, app *App) error
 	// Edge says that callers are outside the mesh: whatever caller name comes in is dropped, so that nobody can pass for
 	// a service.

@@ -18,6 +18,10 @@ const (
 	reserveClose     = 250 * time.Millisecond
 )
 
+// flushTimeout bounds the flush of telemetry even when there is time: a collector that is away is no reason to keep a
+// replica, nor is what it misses a failure of the drain.
+const flushTimeout = 2 * time.Second
+
 // drain ends the replica; see lifecycle for the deadline. It returns an error when a step was cut.
 func (r *replica) drain() error {
 	results := lifecycle.Drain{
@@ -43,12 +47,19 @@ func (r *replica) drainSteps() []lifecycle.Step {
 	steps = append(steps,
 		lifecycle.Step{Name: "grpc", Run: r.stopGRPC},
 		lifecycle.Step{Name: "workers", Run: r.stopWorkers, Reserve: reserveWorkers},
-		lifecycle.Step{Name: "telemetry", Run: r.app.telemetry.Shutdown, Reserve: reserveTelemetry},
+		lifecycle.Step{Name: "telemetry", Run: r.flush, Reserve: reserveTelemetry},
 	)
 	for _, c := range slices.Backward(r.app.closers) {
 		steps = append(steps, lifecycle.Step{Name: "close " + c.name, Run: c.run, Reserve: reserveClose})
 	}
 	return steps
+}
+
+// flush sends what telemetry still holds.
+func (r *replica) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	return r.app.telemetry.Shutdown(ctx)
 }
 
 // announce takes the replica out of service: not ready, and no more tries to reach what is away.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -263,4 +265,28 @@ func TestDrainThatHasNothingToDoIsQuick(t *testing.T) {
 	if took := time.Since(begin); took > 5*time.Second { // the timeout is 10 s; a health watch of WaitServing must not hold it
 		t.Errorf("took %v", took)
 	}
+}
+
+func TestCollectorThatIsAwayDoesNotHoldTheDrain(t *testing.T) {
+	hole, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hole.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+hole.Addr().String())
+	// The SDK's own goroutines outlive its shutdown until this, in milliseconds, has passed; 10 s if nobody says so.
+	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2500")
+	before := goleak.IgnoreCurrent()
+	r := boottest.Start(t, spec(&service{}, nil), "SPILLWAY_TRACE_RATIO=1", "SPILLWAY_DRAIN_TIMEOUT=1h")
+	r.WaitServing()
+	if err := call(t, r.Conn); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Stop(); err != nil { // within the hour
+		t.Error(err)
+	}
+	if line := r.Line("drain step failed"); line["step"] != "telemetry" {
+		t.Errorf("log says %v", line)
+	}
+	eventually(t, "the SDK has given up too", func() bool { return goleak.Find(before) == nil })
 }

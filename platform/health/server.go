@@ -22,7 +22,8 @@ const (
 // its client ends it, which would hold GracefulStop up to the drain's deadline, so here the drain ends it (EndWatches).
 // It is safe for concurrent use.
 type Server struct {
-	*health.Server
+	healthpb.UnimplementedHealthServer
+	names *health.Server // keeps what each name says, and who watches it
 
 	mu       sync.Mutex
 	state    State
@@ -34,7 +35,7 @@ type Server struct {
 // NewServer returns a server in state Starting that speaks for no service yet.
 func NewServer() *Server {
 	ended, end := context.WithCancel(context.Background())
-	s := &Server{Server: health.NewServer(), ended: ended, end: end}
+	s := &Server{names: health.NewServer(), ended: ended, end: end}
 	s.publish(Starting)
 	return s
 }
@@ -69,16 +70,16 @@ func (s *Server) Set(to State) error {
 
 func (s *Server) publish(state State) {
 	ready := serving(state == Serving)
-	s.SetServingStatus("", ready)
+	s.names.SetServingStatus("", ready)
 	for _, name := range s.services {
-		s.SetServingStatus(name, ready)
+		s.names.SetServingStatus(name, ready)
 	}
-	s.SetServingStatus(Liveness, serving(true))
+	s.names.SetServingStatus(Liveness, serving(true))
 	switch state {
 	case Starting, Warming:
-		s.SetServingStatus(Startup, serving(false))
+		s.names.SetServingStatus(Startup, serving(false))
 	case Serving: // and it stays when draining follows
-		s.SetServingStatus(Startup, serving(true))
+		s.names.SetServingStatus(Startup, serving(true))
 	}
 }
 
@@ -93,6 +94,16 @@ func serving(yes bool) healthpb.HealthCheckResponse_ServingStatus {
 // the server stops.
 func (s *Server) EndWatches() { s.end() }
 
+// Check tells the status of one name; NotFound for a name that nobody has.
+func (s *Server) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	return s.names.Check(ctx, req)
+}
+
+// List tells the status of every name.
+func (s *Server) List(ctx context.Context, req *healthpb.HealthListRequest) (*healthpb.HealthListResponse, error) {
+	return s.names.List(ctx, req)
+}
+
 // Watch streams the status of a name until its client, or EndWatches, ends it; in the latter case it ends with
 // Unavailable, upon which clients of the health protocol watch again elsewhere.
 func (s *Server) Watch(req *healthpb.HealthCheckRequest, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
@@ -100,7 +111,7 @@ func (s *Server) Watch(req *healthpb.HealthCheckRequest, stream grpc.ServerStrea
 	defer cancel()
 	defer context.AfterFunc(s.ended, cancel)()
 	w := &watch{ServerStreamingServer: stream, ctx: ctx, last: -1}
-	err := s.Server.Watch(req, w)
+	err := s.names.Watch(req, w)
 	if s.ended.Err() == nil || stream.Context().Err() != nil {
 		return err
 	}
