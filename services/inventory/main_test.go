@@ -132,3 +132,15 @@ func until(t *testing.T, what string, holds func(context.Context) bool) {
 		}
 	}
 }
+
+// patiently tries again what a busy machine did not get done in time, as callers do with idempotent requests, and tells
+// whether it had to.
+func patiently(call func() error) (again bool, err error) {
+	for range 100 {
+		if err = call(); problem.Reason(err) != problem.DependencyAway {
+			break
+		}
+		again = true
+	}
+	return again, err
+}

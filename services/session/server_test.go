@@ -304,9 +304,15 @@ func TestRedisAwayOverRPC(t *testing.T) {
 	}
 	away := func(state string) {
 		for name, call := range calls {
-			start := time.Now()
-			wantReason(t, call(), codes.Unavailable, problem.DependencyAway)
-			if took := time.Since(start); took > 250*time.Millisecond {
+			took := time.Hour
+			for range 3 { // the best of three: a busy machine may hold one of them up
+				start := time.Now()
+				wantReason(t, call(), codes.Unavailable, problem.DependencyAway)
+				if took = min(took, time.Since(start)); took <= 250*time.Millisecond {
+					break
+				}
+			}
+			if took > 250*time.Millisecond {
 				t.Errorf("%s with Redis %s took %v", name, state, took)
 			}
 		}
