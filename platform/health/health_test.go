@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net"
 	"testing"
@@ -109,6 +110,36 @@ func TestWhatEachNameSaysInEachState(t *testing.T) {
 	}
 	if _, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{Service: "nobody"}); status.Code(err) != codes.NotFound {
 		t.Errorf("a name that nobody has: %v", err)
+	}
+}
+
+// TestAChangeIsSeenWhole asks for all names while the state changes: they must not contradict each other.
+func TestAChangeIsSeenWhole(t *testing.T) {
+	for range 50 {
+		s := NewServer()
+		for i := range 50 { // many names, so that a change takes a while
+			s.Speak(fmt.Sprint("service", i))
+		}
+		if err := s.Set(Warming); err != nil {
+			t.Fatal(err)
+		}
+		changed := make(chan error)
+		go func() { changed <- s.Set(Serving) }()
+		for ready := false; !ready; {
+			list, err := s.List(t.Context(), &healthpb.HealthListRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ready = list.GetStatuses()[""].GetStatus() == up
+			for name, r := range list.GetStatuses() {
+				if name != Liveness && (r.GetStatus() == up) != ready {
+					t.Fatalf("%q is %v while readiness is %v", name, r.GetStatus(), ready)
+				}
+			}
+		}
+		if err := <-changed; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

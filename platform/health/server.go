@@ -96,11 +96,15 @@ func (s *Server) EndWatches() { s.end() }
 
 // Check tells the status of one name; NotFound for a name that nobody has.
 func (s *Server) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	s.mu.Lock() // a change of state changes several names, and is seen whole
+	defer s.mu.Unlock()
 	return s.names.Check(ctx, req)
 }
 
 // List tells the status of every name.
 func (s *Server) List(ctx context.Context, req *healthpb.HealthListRequest) (*healthpb.HealthListResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.names.List(ctx, req)
 }
 

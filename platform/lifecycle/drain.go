@@ -133,8 +133,9 @@ func run(ctx context.Context, log *slog.Logger, s Step) Result {
 		case <-time.After(cutGrace):
 			r.Err = errors.New("it did not return and was left behind")
 		}
-		r.Cut = true
 	}
+	// Whatever came first, the end or the word of it: a step that was done all the same was not cut.
+	r.Cut = r.Err != nil && ctx.Err() != nil
 	r.Took = time.Since(begin)
 	switch {
 	case r.Cut:
