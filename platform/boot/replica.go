@@ -82,6 +82,7 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 		return nil, fmt.Errorf("outbound chain: %w", err)
 	}
 	r.app.server = grpc.NewServer(serverOptions(tel, in, gate{open: r.open, edge: spec.Edge})...)
+	r.app.Warm("validation", func(context.Context) error { return in.Warm(r.app.server.GetServiceInfo()) })
 	return r, nil
 }
 

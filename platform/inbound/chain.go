@@ -58,7 +58,10 @@ type Named struct {
 }
 
 // Chain is the server's side of what each hop adds.
-type Chain struct{ entries []Named }
+type Chain struct {
+	entries []Named
+	rules   *validation.Rules
+}
 
 // New builds the chain of service. station is the replica's modelled capacity;
 // nil stands for a replica without a model.
@@ -70,14 +73,11 @@ func New(cfg Config, service string, log *slog.Logger, reg prometheus.Registerer
 	if err != nil {
 		return nil, fmt.Errorf("inbound: %w", err)
 	}
-	rules, err := validation.New()
-	if err != nil {
-		return nil, fmt.Errorf("inbound: %w", err)
-	}
+	rules := validation.New()
 	limits := deadline.Config{Default: cfg.DefaultDeadline, Minimum: cfg.MinimumDeadline}
 	metrics, lines := calls.Peer(identity.Caller), logging.New(log)
 
-	chain := &Chain{entries: []Named{
+	chain := &Chain{rules: rules, entries: []Named{
 		// First, since the next two tell of the caller.
 		{"identity", identityUnary(log), identityStream(log)},
 		{"logging", interceptors.UnaryServerInterceptor(lines), interceptors.StreamServerInterceptor(lines)},
@@ -98,6 +98,10 @@ func New(cfg Config, service string, log *slog.Logger, reg prometheus.Registerer
 	}
 	return chain, chain.check()
 }
+
+// Warm does before the first call what the first call of each method would
+// wait for. It takes what (*grpc.Server).GetServiceInfo gives.
+func (c *Chain) Warm(services map[string]grpc.ServiceInfo) error { return c.rules.Warm(services) }
 
 // Entries is the list, outermost first.
 func (c *Chain) Entries() []Named { return append([]Named(nil), c.entries...) }
