@@ -85,6 +85,7 @@ type Counts struct {
 func Check(s *Snapshot, grace time.Duration) Result {
 	c := &checker{
 		s: s, grace: grace,
+		result:   Result{Violations: []Violation{}}, // [] in JSON, not null
 		orders:   make(map[string]*orderv1.Order, len(s.Orders)),
 		holds:    make(map[string]Hold, len(s.Holds)),
 		payments: make(map[string]*paymentv1.Payment, len(s.Payments)),

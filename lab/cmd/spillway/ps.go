@@ -38,7 +38,8 @@ func (a *app) psCommand() *cobra.Command {
 }
 
 func writeWorkloads(out io.Writer, workloads []*enginev1.Workload, now time.Time) error {
-	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "WORKLOAD\tREADY\tSTATE\tRESTARTS\tAGE\tPID\tGRPC\tREASON")
 	for _, workload := range workloads {
 		fmt.Fprintf(w, "%s\t%d/%d\t\t\t\t\t\t\n", workload.GetName(), workload.GetReady(), workload.GetDesired())
@@ -60,5 +61,13 @@ func writeWorkloads(out io.Writer, workloads []*enginev1.Workload, now time.Time
 				cmp.Or(lived, "-"), cmp.Or(pid, "-"), cmp.Or(r.GetGrpcAddress(), "-"), r.GetReason())
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(table.String()) { // without the padding of empty cells
+		if _, err := fmt.Fprintln(out, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }

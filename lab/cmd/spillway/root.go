@@ -84,6 +84,8 @@ Exit codes: 0 done, 1 failed, 2 bad use.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SuggestionsMinimumDistance: 2,
 	}
 	root.PersistentFlags().StringVar(&a.dir, "dir", ".spillway", "state directory of the mesh")
 	_ = root.MarkPersistentFlagDirname("dir") // the flag exists
