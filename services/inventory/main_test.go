@@ -91,8 +91,8 @@ func wantReason(t *testing.T, err error, code codes.Code, reason string) *proble
 // takenSeats gives the ids of the taken seats, space-separated.
 func takenSeats(t *testing.T, s *store, show programme.Show) string {
 	t.Helper()
-	bitmap, err := s.taken(t.Context(), show)
-	if err != nil {
+	var bitmap []byte
+	if _, err := patiently(func() (err error) { bitmap, err = s.taken(t.Context(), show); return err }); err != nil {
 		t.Fatal(err)
 	}
 	return seatsOf(show, bitmap)
