@@ -1,15 +1,13 @@
 // Package main is the catalog service: what is on, what it costs, which seats are free. It keeps a seat map of each show
 // for a moment, so that a crowd that looks at one show asks inventory once.
 //
-// Alone, with an inventory on port 9003 (and for ListShows without one):
+// Alone, with an inventory on port 9003 (and for ListShows without one); package boot lists the variables of every service:
 //
 //	SPILLWAY_GRPC_ADDR=:9002 SPILLWAY_ADMIN_ADDR=:9092 SPILLWAY_INVENTORY_TARGET=localhost:9003 catalog
 //
 //	SPILLWAY_PROGRAMME_FILE                           the shows, as JSON; empty: a small programme
 //	SPILLWAY_INVENTORY_TARGET     xds:///inventory    where inventory is
 //	SPILLWAY_CATALOG_CACHE_TTL    200ms               how old a seat map may be; 0s asks every time
-//
-// The variables that every service has are listed with package boot.
 package main
 
 import (

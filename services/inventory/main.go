@@ -1,7 +1,7 @@
 // Package main is the inventory service: it holds seats for a time, sells them and takes them back. It keeps nothing
 // itself; every change is one atomic step in Redis.
 //
-// Alone, with a Redis on its usual port:
+// Alone, with a Redis on its usual port; package boot lists the variables of every service:
 //
 //	SPILLWAY_GRPC_ADDR=:9003 SPILLWAY_ADMIN_ADDR=:9093 inventory
 //
@@ -9,8 +9,6 @@
 //	SPILLWAY_PROGRAMME_FILE                         the shows, as JSON; empty: a small programme
 //	SPILLWAY_INVENTORY_HOLD_TTL     2m              how long a hold lasts that names no time itself, 1ms to 1h
 //	SPILLWAY_INVENTORY_REAP_EVERY   5s              how often shows that nobody asks about are looked after
-//
-// The variables that every service has are listed with package boot.
 package main
 
 import (

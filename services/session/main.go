@@ -1,15 +1,13 @@
 // Package main is the session service: who is signed in. It keeps nothing itself; sessions are in Redis, so any replica
 // answers for any session.
 //
-// Alone, with a Redis on its usual port:
+// Alone, with a Redis on its usual port; package boot lists the variables of every service:
 //
 //	SPILLWAY_GRPC_ADDR=:9001 SPILLWAY_ADMIN_ADDR=:9091 session
 //
 //	SPILLWAY_REDIS_ADDR             127.0.0.1:6379  where Redis is, host:port
 //	SPILLWAY_SESSION_IDLE_TTL       30m             a session that is not touched for so long ends
 //	SPILLWAY_SESSION_ABSOLUTE_TTL   12h             and so long after sign-in it ends in any case
-//
-// The variables that every service has are listed with package boot.
 package main
 
 import (
