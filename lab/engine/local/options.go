@@ -35,7 +35,8 @@ const (
 	EventLeftovers EventKind = iota + 1
 	// EventManifests: the overlay was read, at the start or after a change.
 	EventManifests
-	// EventIgnored: Text names something in the manifests that has no effect here.
+	// EventIgnored: Text names what the manifests say and has no effect here: what
+	// is known to have none in one event, anything else in one of its own.
 	EventIgnored
 	// EventManifestError: a changed manifest cannot be used; Text says why. The
 	// mesh goes on with what it had.

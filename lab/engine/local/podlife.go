@@ -35,6 +35,11 @@ func (p *pod) run() {
 				}
 			})
 		}
+		select {
+		case <-p.stop:
+			return
+		default:
+		}
 		wait := crash.Next(time.Now())
 		p.note("", func(s *podStatus) { s.retryAt = time.Now().Add(wait) })
 		timer := time.NewTimer(wait)

@@ -150,8 +150,16 @@ func (e *Engine) load() (*manifest.Mesh, error) {
 	}
 	e.fillIn(m)
 	e.events.post(Event{Kind: EventManifests, Text: fmt.Sprintf("k8s/%s: %d Deployments, %d Services", overlay, len(m.Deployments), len(m.Services))})
+	var expected []string
 	for _, i := range m.Ignored {
-		e.events.post(Event{Kind: EventIgnored, Text: i.String()})
+		if i.Expected {
+			expected = append(expected, strings.Replace(i.What, "spec.template.spec.", "", 1))
+		} else {
+			e.events.post(Event{Kind: EventIgnored, Text: "without effect: " + i.String()})
+		}
+	}
+	if len(expected) > 0 {
+		e.events.post(Event{Kind: EventIgnored, Text: "without effect on one machine: " + strings.Join(expected, ", ")})
 	}
 	return m, nil
 }

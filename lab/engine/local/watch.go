@@ -16,11 +16,15 @@ const settle = 200 * time.Millisecond
 
 // watchManifests reads the overlay again whenever a file under k8s/ changes.
 func (e *Engine) watchManifests(ctx context.Context) error {
+	// A walk does not enter a symbolic link that it begins at.
+	root, err := filepath.EvalSymlinks(filepath.Join(e.options.Root, "k8s"))
+	if err != nil {
+		return fmt.Errorf("watch the manifests: %w", err)
+	}
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch the manifests: %w", err)
 	}
-	root := filepath.Join(e.options.Root, "k8s")
 	add := func(dir string) error {
 		return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || !entry.IsDir() {

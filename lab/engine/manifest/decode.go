@@ -82,7 +82,7 @@ func (m *Mesh) add(doc []byte, root string, ignored ignoredSet) error {
 	}
 	create, known := newObject[head.TypeMeta]
 	if !known {
-		ignored.add(head.Kind, fmt.Sprintf("the local engine does not know %s %s", head.APIVersion, head.Kind), head.Metadata.Name)
+		ignored.add(head.Kind, whyKind+head.APIVersion+" "+head.Kind, head.Metadata.Name)
 		return nil
 	}
 	object := create()

@@ -18,6 +18,7 @@ const (
 	whyClaim   = "a claim is a directory of the state directory"
 	whyProbe   = "a failed probe ends the container within the pod's own grace period"
 	whyUnknown = "the local engine does not act on it"
+	whyKind    = "the local engine does not know "
 )
 
 var rules = map[string][]rule{
@@ -110,7 +111,10 @@ func (s ignoredSet) add(what, why, object string) {
 func (s ignoredSet) list() []Ignored {
 	var all []Ignored
 	for _, key := range slices.SortedFunc(maps.Keys(s), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
-		all = append(all, Ignored{What: key[0], Why: key[1], Objects: slices.Sorted(slices.Values(s[key]))})
+		all = append(all, Ignored{
+			What: key[0], Why: key[1], Objects: slices.Sorted(slices.Values(s[key])),
+			Expected: key[1] != whyUnknown && !strings.HasPrefix(key[1], whyKind),
+		})
 	}
 	return all
 }

@@ -30,6 +30,8 @@ type Ignored struct {
 	Why string
 	// Objects that say it, by name.
 	Objects []string
+	// Expected is whether the list of rules knows it. The rest may be a mistake.
+	Expected bool
 }
 
 func (i Ignored) String() string {
