@@ -384,4 +384,3 @@ func edit(t *testing.T, path, before, after string) {
 		t.Fatal(err)
 	}
 }
-
