@@ -234,6 +234,7 @@ func newReplica(t *testing.T, ns *natsd.Server, w *world, lease time.Duration, w
 	if err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "what is kept in NATS is there", func() bool { return st.ensure(t.Context()) == nil }) // as boot's Dependency does
 	r := &replica{conn: conn, log: &logBuffer{}}
 	sg, err := newSaga(st, down, lease, time.Now, slog.New(slog.NewTextHandler(io.MultiWriter(r.log, t.Output()), nil)), reg)
 	if err != nil {

@@ -47,6 +47,8 @@ type store struct {
 	messaging *telemetry.Messaging
 	instance  string
 
+	ensuring chan struct{} // whoever creates what is missing holds it: a herd of callers would only slow that down
+
 	mu     sync.Mutex
 	orders jetstream.KeyValue // nil until ensured, and again when it turns out to be gone
 }
@@ -56,7 +58,7 @@ func newStore(nc *nats.Conn, messaging *telemetry.Messaging, instance string) (*
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	return &store{nc: nc, js: js, messaging: messaging, instance: instance}, nil
+	return &store{nc: nc, js: js, messaging: messaging, instance: instance, ensuring: make(chan struct{}, 1)}, nil
 }
 
 // ensure creates what is missing in JetStream. Replicas may do so at once.
@@ -69,14 +71,20 @@ func (s *store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	if !s.nc.IsConnected() { // waiting for a reconnect would only use up the caller's time
 		return nil, away(nats.ErrDisconnected)
 	}
-	s.mu.Lock()
-	orders := s.orders
-	s.mu.Unlock()
-	if orders != nil {
+	if orders := s.known(); orders != nil {
 		return orders, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
 	defer cancel()
+	select {
+	case s.ensuring <- struct{}{}:
+		defer func() { <-s.ensuring }()
+	case <-ctx.Done():
+		return nil, away(ctx.Err())
+	}
+	if orders := s.known(); orders != nil { // another caller was faster
+		return orders, nil
+	}
 	for _, stream := range []jetstream.StreamConfig{keyspace.Checkouts(), keyspace.Sales()} {
 		if _, err := s.js.CreateOrUpdateStream(ctx, stream); err != nil {
 			return nil, away(fmt.Errorf("stream %s: %w", stream.Name, err))
@@ -90,6 +98,12 @@ func (s *store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	s.orders = orders
 	s.mu.Unlock()
 	return orders, nil
+}
+
+func (s *store) known() jetstream.KeyValue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.orders
 }
 
 // failed makes a problem of an error of JetStream. Where it may mean that the

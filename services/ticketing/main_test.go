@@ -64,9 +64,7 @@ func newReplica(t *testing.T, ns *natsd.Server, working bool) *replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := st.ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "what is kept in NATS is there", func() bool { return st.ensure(t.Context()) == nil }) // as boot's Dependency does
 	r.server = &server{store: st}
 	r.office, err = newOffice(st, messaging, &config{Workers: 4, AckWait: 300 * time.Millisecond},
 		slog.New(slog.NewTextHandler(t.Output(), nil)), reg)

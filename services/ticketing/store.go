@@ -30,6 +30,8 @@ type store struct {
 	nc *nats.Conn
 	js jetstream.JetStream
 
+	ensuring chan struct{} // whoever creates what is missing holds it: a herd of callers would only slow that down
+
 	mu      sync.Mutex
 	tickets jetstream.KeyValue // nil until ensured, and again when it turns out to be gone
 }
@@ -39,7 +41,7 @@ func newStore(nc *nats.Conn) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	return &store{nc: nc, js: js}, nil
+	return &store{nc: nc, js: js, ensuring: make(chan struct{}, 1)}, nil
 }
 
 // ensure creates what is missing in JetStream. Replicas may do so at once.
@@ -52,14 +54,20 @@ func (s *store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	if !s.nc.IsConnected() { // waiting for a reconnect would only use up the caller's time
 		return nil, away(nats.ErrDisconnected)
 	}
-	s.mu.Lock()
-	tickets := s.tickets
-	s.mu.Unlock()
-	if tickets != nil {
+	if tickets := s.known(); tickets != nil {
 		return tickets, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
 	defer cancel()
+	select {
+	case s.ensuring <- struct{}{}:
+		defer func() { <-s.ensuring }()
+	case <-ctx.Done():
+		return nil, away(ctx.Err())
+	}
+	if tickets := s.known(); tickets != nil { // another caller was faster
+		return tickets, nil
+	}
 	if _, err := s.js.CreateOrUpdateStream(ctx, keyspace.Sales()); err != nil {
 		return nil, away(fmt.Errorf("stream %s: %w", keyspace.SalesStream, err))
 	}
@@ -71,6 +79,12 @@ func (s *store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	s.tickets = tickets
 	s.mu.Unlock()
 	return tickets, nil
+}
+
+func (s *store) known() jetstream.KeyValue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tickets
 }
 
 // failed makes a problem of an error of JetStream. Where it may mean that the
