@@ -26,7 +26,7 @@ up: build ## build what is missing and run the mesh in the foreground until Ctrl
 build: ## every binary, under bin/
 	@mkdir -p bin
 	@printf 'building %s\n' "$(notdir $(BINARIES))"
-	@go build -trimpath -o bin/ $(addprefix ./services/,$(SERVICES)) ./lab/cmd/spillway
+	@go build -o bin/ $(addprefix ./services/,$(SERVICES)) ./lab/cmd/spillway
 
 ##——— check
 .PHONY: test
