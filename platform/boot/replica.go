@@ -37,6 +37,7 @@ type replica struct {
 	stop       context.CancelFunc // ends app.ctx: start, dependencies
 	background sync.WaitGroup     // dependencies
 	workers    sync.WaitGroup
+	work       context.Context // the workers'; ends at their drain step
 	stopWork   context.CancelFunc
 	failed     chan error // a listener gave up
 }
@@ -52,6 +53,7 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 	r := &replica{cfg: cfg, zone: cfg.Zone, health: health.NewServer(), open: &atomic.Bool{}, failed: make(chan error, 8)}
 	r.app = &App{name: spec.Name, instance: cfg.Instance, log: tel.Log(), telemetry: tel}
 	r.app.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
+	r.work, r.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			r.abandon()
@@ -146,19 +148,15 @@ func (r *replica) start(ctx context.Context) {
 		}
 	}
 	r.open.Store(true)
+	for _, w := range r.app.workers { // before the word of it: a replica that is told to end at once has had its workers too
+		r.workers.Go(func() { r.labour(w) })
+	}
 	r.enter(health.Serving)
 	log.Info("serving", "took", since(begin))
 }
 
-// serve runs the workers until ctx ends or a listener gives up, which it returns.
+// serve waits until ctx ends or a listener gives up, which it returns.
 func (r *replica) serve(ctx context.Context) error {
-	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
-	r.stopWork = stopWork
-	if ctx.Err() == nil {
-		for _, w := range r.app.workers {
-			r.workers.Go(func() { r.labour(work, w) })
-		}
-	}
 	select {
 	case <-ctx.Done():
 		r.app.log.Info("told to end")
@@ -179,7 +177,8 @@ func (r *replica) enter(s health.State) {
 }
 
 // labour runs a worker until it returns without error or its time is over, and again after a back-off when it fails.
-func (r *replica) labour(ctx context.Context, w named) {
+func (r *replica) labour(w named) {
+	ctx := r.work
 	for wait := range backoff() {
 		err := w.run(ctx)
 		if ctx.Err() != nil || err == nil {
@@ -205,6 +204,7 @@ func (r *replica) supervise(name string, serve func() error) {
 // abandon gives everything back when the start fails before there was anything to drain.
 func (r *replica) abandon() {
 	r.stop()
+	r.stopWork()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for i := range r.app.closers {
