@@ -172,7 +172,7 @@ func (d *deployment) plan(now time.Time) (plan, error) {
 	} else {
 		budget, err := rollout.Resolve(d.spec.Strategy.RollingUpdate, d.wanted())
 		if err != nil {
-			return plan{}, fmt.Errorf("Deployment %s: %w", d.name, err)
+			return plan{}, fmt.Errorf("rolling update of %s: %w", d.name, err)
 		}
 		want, wantOld = rollout.Rolling(d.wanted(), budget, current, old)
 	}

@@ -162,15 +162,15 @@ func (e api) Restart(_ context.Context, request *enginev1.RestartRequest) (*engi
 }
 
 // Down implements EngineService. It answers when nothing runs any more.
-func (a api) Down(ctx context.Context, _ *enginev1.DownRequest) (*enginev1.DownResponse, error) {
-	a.stopOnce.Do(func() { close(a.stop) })
+func (e api) Down(ctx context.Context, _ *enginev1.DownRequest) (*enginev1.DownResponse, error) {
+	e.stopOnce.Do(func() { close(e.stop) })
 	select {
-	case <-a.down:
+	case <-e.down:
 	case <-ctx.Done():
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	if a.downErr != nil {
-		return nil, status.Errorf(codes.Aborted, "stopped, but: %v", a.downErr)
+	if e.downErr != nil {
+		return nil, status.Errorf(codes.Aborted, "stopped, but: %v", e.downErr)
 	}
 	return &enginev1.DownResponse{}, nil
 }
