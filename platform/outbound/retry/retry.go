@@ -6,14 +6,16 @@ import (
 	"math/rand/v2"
 	"time"
 
-	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/retry"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"spillway.dev/platform/problem"
 )
 
-// Policy retries calls. Safe for concurrent use.
+// Policy retries calls. Safe for concurrent use. The loop is our own: that of
+// go-grpc-middleware decides by code alone, and its package links html/template,
+// which keeps the linker from leaving out what no service calls.
 type Policy struct {
 	attempts int
 	methods  methods
@@ -25,19 +27,25 @@ func New(attempts int, log *slog.Logger) *Policy {
 	return &Policy{attempts: attempts, methods: methods{files: protoregistry.GlobalFiles}, log: log}
 }
 
-// Unary is the interceptor of unary calls. The first attempt is made here;
-// go-grpc-middleware's loop, which costs allocations, is entered only when it
-// failed in a way that may pass.
+// Unary is the interceptor of unary calls.
 func (p *Policy) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoker(ctx, method, req, reply, cc, opts...)
 	if err == nil || p.attempts == 1 || !p.methods.idempotent(method) {
 		return err
 	}
-	next, again := plan(ctx, 1, err)
-	if !again {
-		return err
+	for failed := 1; failed < p.attempts && err != nil; failed++ {
+		pause, again := plan(ctx, failed, err)
+		if !again {
+			return err
+		}
+		p.log.LogAttrs(ctx, slog.LevelDebug, "trying again", slog.String("grpc.method", method),
+			slog.Int("attempt", failed+1), slog.String("error", err.Error()))
+		if gaveUp := sleep(ctx, pause); gaveUp != nil {
+			return status.FromContextError(gaveUp).Err()
+		}
+		err = invoker(ctx, method, req, reply, cc, opts...)
 	}
-	return p.repeat(ctx, method, req, reply, cc, invoker, opts, err, next)
+	return err
 }
 
 // plan tells how long to wait after the given number of failed attempts, and
@@ -54,33 +62,16 @@ func plan(ctx context.Context, failed int, err error) (time.Duration, bool) {
 	return pause, true
 }
 
-func (p *Policy) repeat(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption, err error, pause time.Duration) error {
-	failed := 1 // attempts that failed so far
-	loop := middleware.UnaryClientInterceptor(
-		middleware.WithMax(uint(p.attempts)),
-		middleware.WithBackoff(func(context.Context, uint) time.Duration { return pause }),
-		middleware.WithRetriable(func(err error) bool {
-			if failed == 1 {
-				return true // planned already
-			}
-			var again bool
-			pause, again = plan(ctx, failed, err)
-			return again
-		}),
-		middleware.WithOnRetryCallback(func(ctx context.Context, attempt uint, err error) {
-			p.log.LogAttrs(ctx, slog.LevelDebug, "trying again", slog.String("grpc.method", method),
-				slog.Uint64("attempt", uint64(attempt)+1), slog.String("error", err.Error()))
-		}),
-	)
-	replayed := false
-	return loop(ctx, method, req, reply, cc, func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
-		if !replayed {
-			replayed = true
-			return err
-		}
-		failed++
-		return invoker(ctx, method, req, reply, cc, opts...)
-	}, opts...)
+// sleep waits for pause, or returns why ctx ended first.
+func sleep(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Stream is the interceptor of streams. They are not retried: what was handed
