@@ -19,7 +19,7 @@ func text(c Config) string {
 
 func TestArrivalsDependOnTheConfigAlone(t *testing.T) {
 	c := Default()
-	if text(c) != text(c) {
+	if first, again := text(c), text(c); first != again {
 		t.Error("the same config gave two schedules")
 	}
 	other := c
