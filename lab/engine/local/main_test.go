@@ -14,7 +14,7 @@ import (
 	"spillway.dev/lab/trace"
 )
 
-// replicaProgram is the small service of testdata/replica, built once.
+// replicaProgram is the small service of internal/replica, built once.
 var replicaProgram string
 
 func TestMain(m *testing.M) {
@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	replicaProgram = filepath.Join(dir, "replica")
-	if out, err := exec.Command("go", "build", "-o", replicaProgram, "./testdata/replica").CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("build testdata/replica: %v\n%s", err, out))
+	if out, err := exec.Command("go", "build", "-o", replicaProgram, "./internal/replica").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("build internal/replica: %v\n%s", err, out))
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir)
