@@ -193,6 +193,16 @@ func TestBuildThatFailsGivesEverythingBack(t *testing.T) {
 	}
 }
 
+func TestDialByAResolverThatIsNotLinked(t *testing.T) {
+	err := boot.Run(t.Context(), spec(&service{}, func(app *boot.App) error {
+		_, err := app.Dial("inventory", "xds:///inventory")
+		return err
+	}), []string{"SPILLWAY_GRPC_ADDR=127.0.0.1:0", "SPILLWAY_ADMIN_ADDR=127.0.0.1:0"}, &strings.Builder{})
+	if err == nil || !strings.Contains(err.Error(), "import google.golang.org/grpc/xds") {
+		t.Errorf("error is %v; it must say what to import", err)
+	}
+}
+
 func TestHTTPPortThatCannotBeOpened(t *testing.T) {
 	err := boot.Run(t.Context(), spec(&service{}, func(app *boot.App) error {
 		app.ServeHTTP("http", "192.0.2.1:80", nil) // an address that no host has

@@ -1,8 +1,5 @@
 // Package outbound is how a service treats its dependencies: what every call
 // passes on its way out, in one ordered list for unary calls and streams alike.
-//
-// It also brings the xds:/// resolver along, so that a target is a name in the
-// mesh.
 package outbound
 
 import (
@@ -19,7 +16,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
-	_ "google.golang.org/grpc/xds" // the xds:/// resolver and its balancers
 
 	"spillway.dev/platform/identity"
 	"spillway.dev/platform/outbound/deadline"

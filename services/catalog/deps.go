@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/xds" // the xds:/// resolver
 
 	"spillway.dev/platform/boot"
 	"spillway.dev/platform/problem"

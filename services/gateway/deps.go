@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/xds" // the xds:/// resolver
 
 	"spillway.dev/platform/boot"
 	catalogv1 "spillway.dev/proto/gen/spillway/catalog/v1"

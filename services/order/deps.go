@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/nats-io/nats.go"
+	_ "google.golang.org/grpc/xds" // the xds:/// resolver
 
 	"spillway.dev/platform/boot"
 	"spillway.dev/platform/telemetry"

@@ -1,6 +1,8 @@
 package main
 
 import (
+	_ "google.golang.org/grpc/xds" // the xds:/// resolver
+
 	"spillway.dev/platform/boot"
 	bankv1 "spillway.dev/proto/gen/spillway/bank/v1"
 )
