@@ -72,7 +72,8 @@ func startOnce(ctx context.Context, binary string, environ []string, idle bool) 
 		return 0, memory{}, err
 	}
 	cmd := exec.CommandContext(ctx, binary)
-	cmd.Env = append(environ, "SPILLWAY_GRPC_ADDR="+addr, "SPILLWAY_ADMIN_ADDR=127.0.0.1:0")
+	// Without modelled capacity: the service time of the first call is no part of the start.
+	cmd.Env = append(environ, "SPILLWAY_GRPC_ADDR="+addr, "SPILLWAY_ADMIN_ADDR=127.0.0.1:0", "SPILLWAY_CAPACITY_SERVICE_TIME=0s")
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	begin := time.Now()
