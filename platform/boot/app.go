@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/test/bufconn"
 
+	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/outbound"
 	"spillway.dev/platform/telemetry"
 )
@@ -29,6 +31,7 @@ type App struct {
 	log            *slog.Logger
 	telemetry      *telemetry.Telemetry
 	outbound       *outbound.Chain
+	station        *capacity.Station
 	server         *grpc.Server
 
 	loopback     *bufconn.Listener
@@ -129,6 +132,14 @@ func (a *App) Warm(name string, f func(context.Context) error) {
 // finishes what it holds and returns. When f returns an error before that, it is logged and f runs again after a back-off.
 func (a *App) Worker(name string, f func(ctx context.Context) error) {
 	a.workers = append(a.workers, named{name, f})
+}
+
+// Work passes the replica's modelled capacity, for work that comes from a queue: RPCs pass it by themselves. It waits for
+// a slot and for the service time, and returns nil then, or an error when ctx ends first or would (capacity.ErrTooLate).
+// Safe for concurrent use.
+func (a *App) Work(ctx context.Context) error {
+	_, err := a.station.Serve(ctx, time.Now())
+	return err
 }
 
 // ServeHTTP adds an HTTP listener. It answers from the state starting on (calls through Loopback are refused until

@@ -74,6 +74,7 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 	if err != nil {
 		return nil, fmt.Errorf("capacity: %w", err)
 	}
+	r.app.station = station
 	in, err := inbound.New(inbound.Config{DefaultDeadline: cfg.DeadlineDefault, MinimumDeadline: cfg.DeadlineShave},
 		spec.Name, tel.Log(), tel.Registry(), station)
 	if err != nil {

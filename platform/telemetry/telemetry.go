@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -99,8 +100,12 @@ func New(ctx context.Context, cfg Config, logs io.Writer) (*Telemetry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
+	log := newLogger(cfg, logs)
+	// The library reports failed exports to one handler a process, on standard
+	// error and as plain text unless told otherwise.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry", "error", err) }))
 	return &Telemetry{
-		log:      newLogger(cfg, logs),
+		log:      log,
 		registry: registry,
 		traces:   traces,
 		exporter: exporter,

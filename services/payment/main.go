@@ -20,7 +20,7 @@ func spec() boot.Spec {
 				return err
 			}
 			payments := newStore(app.Redis(cfg.RedisAddr))
-			app.Dependency("redis", payments.ping)
+			app.Dependency("redis", payments.load)
 			paymentv1.RegisterPaymentServiceServer(app.Server(), newServer(bank, payments, app.Log()))
 			return nil
 		},

@@ -42,7 +42,9 @@ type record struct {
 
 func (r record) exists() bool { return r.raw != "" }
 
-func (s *store) ping(ctx context.Context) error { return s.redis.Ping(ctx).Err() }
+// load gives Redis the script, so that the first payment need not. It is also
+// how Redis is reached at the start.
+func (s *store) load(ctx context.Context) error { return s.swap.Load(ctx, s.redis).Err() }
 
 // get reads a payment; the zero record when there is none.
 func (s *store) get(ctx context.Context, id string) (record, error) {

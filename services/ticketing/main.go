@@ -23,12 +23,12 @@ func spec() boot.Spec {
 			if err != nil {
 				return err
 			}
-			o, err := newOffice(st, messaging, cfg, app.Log(), app.Registerer())
+			o, err := newOffice(st, messaging, cfg, app.Log(), app.Registerer(), app.Work)
 			if err != nil {
 				return err
 			}
 			app.Dependency("nats", st.ensure)
-			app.Worker("sales", o.work)
+			app.Worker("sales", o.run)
 			app.Worker("backlog", o.watchBacklog)
 			ticketingv1.RegisterTicketingServiceServer(app.Server(), &server{store: st})
 			return nil

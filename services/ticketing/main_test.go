@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
+	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/keyspace"
 	"spillway.dev/platform/telemetry"
 	orderv1 "spillway.dev/proto/gen/spillway/order/v1"
@@ -43,8 +45,11 @@ type replica struct {
 	*office
 	*server
 	spans *tracetest.InMemoryExporter
-	stop  context.CancelFunc
-	done  sync.WaitGroup
+	// worked counts how often modelled capacity was passed; full makes it refuse.
+	worked atomic.Int64
+	full   atomic.Bool
+	stop   context.CancelFunc
+	done   sync.WaitGroup
 }
 
 func newReplica(t *testing.T, ns *natsd.Server, working bool) *replica {
@@ -67,14 +72,20 @@ func newReplica(t *testing.T, ns *natsd.Server, working bool) *replica {
 	eventually(t, "what is kept in NATS is there", func() bool { return st.ensure(t.Context()) == nil }) // as boot's Dependency does
 	r.server = &server{store: st}
 	r.office, err = newOffice(st, messaging, &config{Workers: 4, AckWait: 300 * time.Millisecond},
-		slog.New(slog.NewTextHandler(t.Output(), nil)), reg)
+		slog.New(slog.NewTextHandler(t.Output(), nil)), reg, func(context.Context) error {
+			r.worked.Add(1)
+			if r.full.Load() {
+				return capacity.ErrTooLate
+			}
+			return nil
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	if working {
-		for _, f := range []func(context.Context) error{r.work, r.watchBacklog} {
+		for _, f := range []func(context.Context) error{r.run, r.watchBacklog} {
 			r.done.Go(func() {
 				for ctx.Err() == nil { // as boot does
 					_ = f(ctx)

@@ -27,8 +27,9 @@ const (
 	poisonDeliveries = 5
 	// poisonPause is between those.
 	poisonPause = time.Second
-	// issueTimeout bounds the work on one ticket: two requests to JetStream.
-	issueTimeout = 2 * natsTimeout
+	// issueTimeout bounds the work on one ticket: two requests to JetStream, and
+	// its turn among those that this replica holds.
+	issueTimeout = 4 * natsTimeout
 	// maxPending is how many sales may be out for all replicas together.
 	maxPending = 4096
 	// backlogInterval is how often the backlog is measured.
@@ -41,6 +42,8 @@ type office struct {
 	messaging *telemetry.Messaging
 	cfg       *config
 	log       *slog.Logger
+	// work takes the modelled time of one ticket; boot's App.Work.
+	work func(context.Context) error
 
 	issued  prometheus.Counter
 	again   prometheus.Counter
@@ -48,9 +51,9 @@ type office struct {
 	backlog prometheus.Gauge
 }
 
-func newOffice(st *store, messaging *telemetry.Messaging, cfg *config, log *slog.Logger, reg prometheus.Registerer) (*office, error) {
+func newOffice(st *store, messaging *telemetry.Messaging, cfg *config, log *slog.Logger, reg prometheus.Registerer, work func(context.Context) error) (*office, error) {
 	o := &office{
-		store: st, messaging: messaging, cfg: cfg, log: log,
+		store: st, messaging: messaging, cfg: cfg, log: log, work: work,
 		issued: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "spillway_ticketing_tickets_issued_total",
 			Help: "Tickets issued by this replica.",
@@ -94,8 +97,8 @@ func (o *office) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	return c, nil
 }
 
-// work issues tickets until ctx ends, and finishes what it holds then.
-func (o *office) work(ctx context.Context) error {
+// run issues tickets until ctx ends, and finishes what it holds then.
+func (o *office) run(ctx context.Context) error {
 	consumer, err := o.consumer(ctx)
 	if err != nil {
 		return err
@@ -165,6 +168,9 @@ func (o *office) handle(ctx context.Context, msg jetstream.Msg) {
 		if err != nil {
 			readable = false
 			return err
+		}
+		if err := o.work(ctx); err != nil {
+			return fmt.Errorf("ticket of order %s: %w", sale.GetOrderId(), err)
 		}
 		return o.issueTicket(ctx, sale)
 	})

@@ -64,6 +64,30 @@ func TestGetTicket(t *testing.T) {
 	}
 }
 
+// A sale takes its turn in the modelled capacity; one that gets no turn waits in
+// the queue and is not lost. What cannot be read takes no turn.
+func TestTicketsPassTheModelledCapacity(t *testing.T) {
+	r := newReplica(t, broker(t), true)
+	r.full.Store(true)
+	announce(t, r, "o-1", nil)
+	eventually(t, "the sale was refused a turn twice", func() bool { return r.worked.Load() >= 2 })
+	if _, err := r.GetTicket(t.Context(), &ticketingv1.GetTicketRequest{OrderId: "o-1", PersonId: "ada"}); problem.Reason(err) != reasonTicketPending {
+		t.Errorf("without a turn: %v, want %s", err, reasonTicketPending)
+	}
+	r.full.Store(false)
+	eventually(t, "the ticket is issued", func() bool {
+		_, err := r.GetTicket(t.Context(), &ticketingv1.GetTicketRequest{OrderId: "o-1", PersonId: "ada"})
+		return err == nil
+	})
+	eventually(t, "the sale is settled", func() bool { return settled(t, r) })
+	turns := r.worked.Load()
+	publish(t, r, []byte("no sale"), nil)
+	eventually(t, "the poison is given up", func() bool { return testutil.ToFloat64(r.poison) == 1 })
+	if got := r.worked.Load(); got != turns {
+		t.Errorf("a message that cannot be read took %d turns", got-turns)
+	}
+}
+
 // Every sale is announced three times to two replicas, and some deliveries are
 // taken and never answered: each order still has one ticket, written once.
 func TestExactlyOnce(t *testing.T) {
