@@ -148,6 +148,41 @@ func TestLintIsNotSilenced(t *testing.T) {
 	})
 }
 
+// What can be set stands in docs/configuration.md, and nothing else does.
+func TestEveryVariableIsDocumented(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "configuration.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for _, name := range regexp.MustCompile("`(SPILLWAY_[A-Z_]+[A-Z])`").FindAllSubmatch(text, -1) {
+		documented[string(name[1])] = true
+	}
+	tag := regexp.MustCompile(`env:"(SPILLWAY_[A-Z_]+)`)
+	read := map[string]bool{}
+	files(t, func(path string, file *ast.File) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if field, ok := n.(*ast.Field); ok && field.Tag != nil {
+				if found := tag.FindStringSubmatch(field.Tag.Value); found != nil {
+					read[found[1]] = true
+					if !documented[found[1]] {
+						t.Errorf("%s reads %s, which docs/configuration.md does not tell of", path, found[1])
+					}
+				}
+			}
+			return true
+		})
+	})
+	for name := range documented {
+		if !read[name] {
+			t.Errorf("docs/configuration.md tells of %s, which nothing reads", name)
+		}
+	}
+}
+
 // A file of go.work's modules must be listed there, or `make` passes it by.
 func TestEveryModuleIsInTheWorkspace(t *testing.T) {
 	work, err := os.ReadFile(filepath.Join(root, "go.work"))
