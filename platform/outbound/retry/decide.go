@@ -1,6 +1,6 @@
 // Package retry sends a call again when that is safe and has a chance: the
-// method's idempotency_level must allow it, the failure must be one that may
-// pass, and the wait must fit into the time left.
+// method's idempotency_level must allow it, the callee must have been away and
+// not have refused, and the wait must fit into the time left.
 package retry
 
 import (
@@ -20,17 +20,21 @@ const (
 	maxWait  = 500 * time.Millisecond
 )
 
-// passing tells whether the same request may succeed when sent again. A
-// deadline that passed is no such failure, although a caller with more time
-// may try again: this call's time is what it is.
+// passing tells whether this hop sends the same request again: only when the
+// callee was away, UNAVAILABLE, and nobody said that another attempt is of no
+// use. What the transport itself calls UNAVAILABLE is retryable, see
+// problem.From.
+//
+// A refusal is never repeated, whatever it says of being retryable. Every hop
+// on the way would do so, and a service that refuses because it is full would
+// get a multiple of the load (B. Beyer et al., "Site Reliability Engineering",
+// 2016, chapter 21, "Deciding to Retry"); retryable
+// tells the client at the edge, once, what it may do. ABORTED is left to it
+// too: it asks for another attempt by whoever began the whole, as gRPC defines
+// it, and not for the same call by the last hop. A deadline that passed is
+// none either: this call's time is what it is.
 func passing(p *problem.Problem) bool {
-	switch p.Code {
-	case codes.DeadlineExceeded, codes.Canceled:
-		return false
-	case codes.Unavailable:
-		return true
-	}
-	return p.Retryable
+	return p.Code == codes.Unavailable && p.Retryable
 }
 
 // wait is the time before the attempt after the given number of failed ones

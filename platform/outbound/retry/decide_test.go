@@ -27,9 +27,15 @@ func TestWhatMayPass(t *testing.T) {
 		want bool
 	}{
 		{status.Error(codes.Unavailable, "connection refused"), true},
-		{problem.New(codes.Unavailable, problem.DependencyAway, "m"), true},
-		{problem.New(codes.ResourceExhausted, problem.Overloaded, "m").Retry(time.Second), true},
-		{problem.New(codes.Aborted, "CONFLICT", "m").Retry(0), true},
+		{problem.New(codes.Unavailable, problem.DependencyAway, "m").Retry(0), true},
+		{problem.New(codes.Unavailable, problem.NotServingYet, "m").Retry(time.Second), true},
+		{problem.New(codes.Unavailable, "JOURNAL_FAILED", "m"), false}, // it says that it will not pass
+		{problem.New(codes.ResourceExhausted, problem.Overloaded, "m").Retry(time.Second), false},
+		{problem.New(codes.ResourceExhausted, "QUOTA_EXCEEDED", "m").Retry(0), false},
+		{problem.New(codes.NotFound, "TICKET_PENDING", "m").Retry(time.Second), false},
+		{problem.New(codes.FailedPrecondition, "SEAT_TAKEN", "m").Retry(0), false},
+		{problem.New(codes.Aborted, "ORDER_IN_PROGRESS", "m").Retry(0), false},
+		{status.Error(codes.Aborted, "conflict"), false},
 		{problem.New(codes.ResourceExhausted, problem.Overloaded, "m"), false},
 		{problem.New(codes.Internal, problem.Internal, "m"), false},
 		{problem.New(codes.DeadlineExceeded, problem.DeadlineTooShort, "m").Retry(0), false},
@@ -103,7 +109,9 @@ func send(t *testing.T, attempts int, method string, timeout time.Duration, fail
 func TestRetries(t *testing.T) {
 	const hold, signIn = inventoryv1.InventoryService_Hold_FullMethodName, sessionv1.SessionService_SignIn_FullMethodName
 	away := status.Error(codes.Unavailable, "away")
-	later := problem.New(codes.ResourceExhausted, problem.Overloaded, "m").Retry(3 * time.Second)
+	later := problem.New(codes.Unavailable, problem.NotServingYet, "m").Retry(3 * time.Second)
+	full := problem.New(codes.ResourceExhausted, "QUOTA_EXCEEDED", "m").Retry(time.Millisecond)
+	lost := problem.New(codes.Unavailable, "JOURNAL_FAILED", "m")
 	bad := problem.New(codes.InvalidArgument, problem.InvalidArgument, "m")
 	for name, c := range map[string]struct {
 		attempts    int
@@ -121,6 +129,9 @@ func TestRetries(t *testing.T) {
 		"one attempt":              {1, hold, time.Second, []error{away}, 1, 0, 0, away},
 		"not idempotent":           {3, signIn, time.Second, []error{away}, 1, 0, 0, away},
 		"not passing":              {3, hold, time.Second, []error{bad}, 1, 0, 0, bad},
+		"refused for a while":      {3, hold, time.Second, []error{full}, 1, 0, 0, full},
+		"away for good":            {3, hold, time.Second, []error{lost}, 1, 0, 0, lost},
+		"then refused":             {3, hold, time.Second, []error{away, full}, 2, 0, 25 * time.Millisecond, full},
 		"then not passing":         {3, hold, time.Second, []error{away, bad}, 2, 0, 25 * time.Millisecond, bad},
 		"asked to wait":            {3, hold, 10 * time.Second, []error{later}, 2, 3 * time.Second, 3025 * time.Millisecond, nil},
 		"asked to wait too long":   {3, hold, 2 * time.Second, []error{later}, 1, 0, 0, later},
