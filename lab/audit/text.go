@@ -27,7 +27,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	if r.Unsettled > 0 {
 		fmt.Fprintf(out, "%d orders were still under way after %.0f s and are judged only by their age.\n", r.Unsettled, r.WaitedS)
 	}
-	if len(r.Violations) == 0 {
+	switch {
+	case len(r.Violations) == 0 && r.Unsettled > 0:
+		fmt.Fprintln(out, "no invariant is broken so far; audit again when all orders are final")
+		return out.Flush()
+	case len(r.Violations) == 0:
 		fmt.Fprintln(out, "every invariant holds")
 		return out.Flush()
 	}

@@ -102,6 +102,8 @@ func TestDialReplicasIsBoundedByItsContext(t *testing.T) {
 func metrics(n, m int) string {
 	return fmt.Sprintf(`# TYPE other counter
 other 5
+# TYPE spillway_capacity_service_seconds_mean gauge
+spillway_capacity_service_seconds_mean 0.05
 # TYPE spillway_capacity_lateness_seconds histogram
 spillway_capacity_lateness_seconds_bucket{le="0.001"} 0
 spillway_capacity_lateness_seconds_bucket{le="0.005"} %d
@@ -150,6 +152,14 @@ func TestLatenessIsTheDifferenceOfTwoReadings(t *testing.T) {
 	if want := 5 + 95*0.8; math.Abs(late[0].P99MS-want) > 1e-9 {
 		t.Errorf("p99: got %v ms, want %v ms", late[0].P99MS, want)
 	}
+	// Rank 100 of 200 is the 100th of the 190 in the bucket from 1 to 5 ms.
+	if want := 1 + 4*100/190.0; math.Abs(late[0].P50MS-want) > 1e-9 || late[0].ServiceMS != 50 {
+		t.Errorf("p50 of %v ms: got %v ms, want %v ms of 50 ms", late[0].ServiceMS, late[0].P50MS, want)
+	}
+	r := Report{Honest: true}
+	if r.Judge(late, note); r.Honest {
+		t.Error("a median lateness of 6 % of the service time was called honest")
+	}
 	if !strings.Contains(note, "1 replicas ended") || !strings.Contains(note, "bank-1") {
 		t.Errorf("note: got %q, want the replica that ended and the one that could not be read", note)
 	}
@@ -172,7 +182,7 @@ func TestReportText(t *testing.T) {
 	rec.begin(7 * time.Millisecond)
 	rec.end(Buy, 50*time.Millisecond, time.Second, context.DeadlineExceeded)
 	r := report(Default(), time.Second, true, newPeople(nil, "", 1), rec)
-	r.Lateness = []Lateness{{Service: "order", Replicas: 2, Count: 200, MeanMS: 1.5, P99MS: 4}}
+	r.Lateness = []Lateness{{Service: "order", Replicas: 2, Count: 200, MeanMS: 1.5, P50MS: 3, P99MS: 4, ServiceMS: 50}}
 	r.LatenessNote = "one could not be read"
 	var b strings.Builder
 	if err := r.WriteText(&b); err != nil {
@@ -180,7 +190,7 @@ func TestReportText(t *testing.T) {
 	}
 	for _, want := range []string{
 		"offered load          2.0 /s", "goodput               1.0 /s", "DEADLINE_EXCEEDED", "p99.9", "cut short",
-		"generator lag", "NOT HONEST", "replica lateness", "order                  2       200      1.50      4.00", "one could not be read",
+		"generator lag", "NOT HONEST", "replica lateness", "order                  2       200      1.50      3.00      4.00          50.0", "half of the calls at order", "one could not be read",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, b.String())

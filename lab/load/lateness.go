@@ -24,23 +24,38 @@ import (
 // the host, not the modelled capacity, cost.
 const latenessMetric = "spillway_capacity_lateness_seconds"
 
+// serviceMetric is the mean service time that a replica models.
+const serviceMetric = "spillway_capacity_service_seconds_mean"
+
+// latenessBound is the part of the service time up to which the median lateness
+// leaves the modelled capacity what it is.
+const latenessBound = 0.05
+
 // Lateness is how late the replicas of a service were.
 type Lateness struct {
 	Service  string `json:"service"`
 	Replicas int    `json:"replicas"`
 	// Count is how many calls went through the modelled capacity.
 	Count uint64 `json:"count"`
-	// MeanMS and P99MS are in milliseconds. P99MS is interpolated within a
-	// histogram bucket; above the last bucket it is that bucket's lower bound.
+	// MeanMS, P50MS and P99MS are in milliseconds. Quantiles are interpolated
+	// within a histogram bucket; above the last bucket they are that bucket's
+	// lower bound.
 	MeanMS float64 `json:"mean_ms"`
+	P50MS  float64 `json:"p50_ms"`
 	P99MS  float64 `json:"p99_ms"`
+	// ServiceMS is the mean service time that is modelled; 0 without a model.
+	ServiceMS float64 `json:"service_ms"`
 }
+
+// honest tells whether the replicas were as fast as their model says.
+func (l Lateness) honest() bool { return l.ServiceMS == 0 || l.P50MS <= latenessBound*l.ServiceMS }
 
 // histogram is a cumulative Prometheus histogram.
 type histogram struct {
 	count   uint64
 	sum     float64
 	buckets map[float64]uint64 // by upper bound, without +Inf
+	service float64            // modelled seconds of one call; no count
 }
 
 // Reading is what the replicas had counted at one time.
@@ -116,6 +131,9 @@ func parseLateness(text io.Reader) (histogram, error) {
 		return histogram{}, errors.New("no histogram " + latenessMetric)
 	}
 	total := histogram{buckets: make(map[float64]uint64)}
+	for _, m := range families[serviceMetric].GetMetric() {
+		total.service = m.GetGauge().GetValue()
+	}
 	for _, m := range family.GetMetric() {
 		h := m.GetHistogram()
 		total.count += h.GetSampleCount()
@@ -142,9 +160,10 @@ func (after Reading) Since(before Reading) (late []Lateness, note string) {
 	}
 	for _, service := range slices.Sorted(maps.Keys(sums)) {
 		h := sums[service]
-		l := Lateness{Service: service, Replicas: replicas[service], Count: h.count}
+		l := Lateness{Service: service, Replicas: replicas[service], Count: h.count, ServiceMS: h.service * 1000}
 		if h.count > 0 {
 			l.MeanMS = h.sum / float64(h.count) * 1000
+			l.P50MS = h.quantile(0.50) * 1000
 			l.P99MS = h.quantile(0.99) * 1000
 		}
 		late = append(late, l)
@@ -168,7 +187,7 @@ func (after Reading) Since(before Reading) (late []Lateness, note string) {
 }
 
 func (h histogram) minus(o histogram) histogram {
-	d := histogram{count: h.count - o.count, sum: h.sum - o.sum, buckets: make(map[float64]uint64, len(h.buckets))}
+	d := histogram{count: h.count - o.count, sum: h.sum - o.sum, service: h.service, buckets: make(map[float64]uint64, len(h.buckets))}
 	for le, n := range h.buckets {
 		d.buckets[le] = n - o.buckets[le]
 	}
@@ -176,7 +195,7 @@ func (h histogram) minus(o histogram) histogram {
 }
 
 func (h histogram) plus(o histogram) histogram {
-	s := histogram{count: h.count + o.count, sum: h.sum + o.sum, buckets: make(map[float64]uint64)}
+	s := histogram{count: h.count + o.count, sum: h.sum + o.sum, service: max(h.service, o.service), buckets: make(map[float64]uint64)}
 	for _, part := range []histogram{h, o} {
 		for le, n := range part.buckets {
 			s.buckets[le] += n
@@ -206,9 +225,14 @@ func (h histogram) quantile(q float64) float64 {
 
 func writeLateness(w io.Writer, r *Report) {
 	if len(r.Lateness) > 0 {
-		fmt.Fprintf(w, "\n%-16s%10s%10s%10s%10s\n", "replica lateness", "replicas", "calls", "mean ms", "p99 ms")
+		fmt.Fprintf(w, "\n%-16s%10s%10s%10s%10s%10s%14s\n", "replica lateness", "replicas", "calls", "mean ms", "p50 ms", "p99 ms", "modelled ms")
 		for _, l := range slices.SortedFunc(slices.Values(r.Lateness), func(a, b Lateness) int { return cmp.Compare(a.Service, b.Service) }) {
-			fmt.Fprintf(w, "  %-14s%10d%10d%10.2f%10.2f\n", l.Service, l.Replicas, l.Count, l.MeanMS, l.P99MS)
+			fmt.Fprintf(w, "  %-14s%10d%10d%10.2f%10.2f%10.2f%14.1f\n", l.Service, l.Replicas, l.Count, l.MeanMS, l.P50MS, l.P99MS, l.ServiceMS)
+		}
+		for _, l := range r.Lateness {
+			if !l.honest() {
+				fmt.Fprintf(w, "NOT HONEST: half of the calls at %s were late by more than %.0f %% of the modelled time; this host was too busy.\n", l.Service, latenessBound*100)
+			}
 		}
 	}
 	if r.LatenessNote != "" {

@@ -106,7 +106,7 @@ func (a *app) offer(ctx context.Context, cfg load.Config, target string) (*load.
 		if after, readErr := load.ReadLateness(readCtx, engine); readErr != nil {
 			report.LatenessNote = "not measured: " + explain(readErr)
 		} else {
-			report.Lateness, report.LatenessNote = after.Since(before)
+			report.Judge(after.Since(before))
 		}
 	}
 	return report, errors.Join(err, closeConn())
