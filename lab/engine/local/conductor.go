@@ -142,9 +142,12 @@ type conductor struct {
 	feeds   sync.WaitGroup
 }
 
+// startConductor owns lis and out from here on, also when it fails.
 func startConductor(spawner *process.Spawner, command []string, env []string, lis *net.TCPListener, first []byte, out *logs.Writer, report func(string)) (*conductor, error) {
 	file, err := lis.File()
 	if err != nil {
+		lis.Close()
+		out.Close()
 		return nil, err
 	}
 	c := &conductor{lis: lis, file: file, out: out, latest: first, changed: make(chan struct{})}
@@ -166,6 +169,8 @@ func startConductor(spawner *process.Spawner, command []string, env []string, li
 	})
 	if err != nil {
 		file.Close()
+		lis.Close()
+		out.Close()
 		return nil, err
 	}
 	return c, nil

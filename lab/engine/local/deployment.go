@@ -35,7 +35,8 @@ type deployment struct {
 	shown     [2]int // ready and wanted of the latest event
 }
 
-// adopt makes a manifest the one that holds. It tells whether anything changed.
+// adopt makes a manifest the one that holds. A new number of replicas in it ends
+// a scale set by hand.
 func (d *deployment) adopt(m *appsv1.Deployment) {
 	if d.spec.Replicas != nil && replicas(d.spec) != replicas(m.Spec) {
 		d.scaled = nil

@@ -70,7 +70,7 @@ func ready(all []endpoint) []string {
 func (e *Engine) state() (mesh.State, error) {
 	state := mesh.State{Services: []mesh.Service{}}
 	for _, s := range e.manifests.Services {
-		i := slices.IndexFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == meshPort })
+		i := slices.IndexFunc(s.Spec.Ports, isMeshPort)
 		if i < 0 {
 			continue
 		}
@@ -92,28 +92,43 @@ func (e *Engine) state() (mesh.State, error) {
 }
 
 // announce tells the control plane, the front doors and those who watch what has
-// changed. Engine.mu is held.
+// changed. Those who wait for replicas hear of every call, also when the control
+// plane cannot be told. Engine.mu is held.
 func (e *Engine) announce() {
-	state, err := e.state()
-	if err != nil {
-		e.events.post(Event{Kind: EventManifestError, Text: err.Error()})
-		return
+	complaint := ""
+	if err := e.tell(); err != nil {
+		complaint = "the control plane is not told of changes: " + err.Error()
 	}
-	text, err := json.Marshal(state)
-	if err != nil {
-		e.options.Log.Error("encode the endpoints", "error", err)
-		return
+	if complaint != "" && complaint != e.complaint {
+		e.events.post(Event{Kind: EventManifestError, Text: complaint})
 	}
-	text = append(text, '\n')
-	if !bytes.Equal(text, e.announced) {
-		e.announced = text
-		if e.conductor != nil {
-			e.conductor.tell(text)
-		}
-		for _, door := range e.doors {
-			door.proxy.Set(ready(e.endpoints(door.service, door.port)))
-		}
+	e.complaint = complaint
+	// A front door's Service need not be one of the mesh.
+	for _, door := range e.doors {
+		door.proxy.Set(ready(e.endpoints(door.service, door.port)))
 	}
 	close(e.changed)
 	e.changed = make(chan struct{})
+}
+
+// tell hands the control plane the state of the mesh when that is a new one.
+// Engine.mu is held.
+func (e *Engine) tell() error {
+	state, err := e.state()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(state)
+	if err != nil {
+		return fmt.Errorf("encode the endpoints: %w", err)
+	}
+	text = append(text, '\n')
+	if bytes.Equal(text, e.announced) {
+		return nil
+	}
+	e.announced = text
+	if e.conductor != nil {
+		e.conductor.tell(text)
+	}
+	return nil
 }

@@ -11,9 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	corev1 "k8s.io/api/core/v1"
 
-	"spillway.dev/lab/engine/local/frontdoor"
 	"spillway.dev/lab/engine/local/logs"
 	"spillway.dev/lab/engine/local/port"
 	"spillway.dev/lab/engine/local/process"
@@ -69,14 +67,9 @@ type Engine struct {
 	deployments map[string]*deployment
 	stopping    bool
 	announced   []byte        // the latest state of the mesh
+	complaint   string        // why the state after it could not be announced
+	late        []string      // what of the front doors waits for the next start
 	changed     chan struct{} // closed and replaced at every change
-}
-
-// door is the front door to one port of a Service.
-type door struct {
-	service *corev1.Service
-	port    corev1.ServicePort
-	proxy   *frontdoor.Proxy
 }
 
 // sorted lists the Deployments by name. Engine.mu is held.
@@ -136,7 +129,7 @@ func (e *Engine) GatewayURL() string {
 // doorTo finds a front door by the name of its port.
 func (e *Engine) doorTo(name string) string {
 	for _, d := range e.doors {
-		if d.port.Name == name {
+		if d.name == name {
 			return d.proxy.Addr()
 		}
 	}

@@ -175,18 +175,6 @@ func TestChangesLoseNoCall(t *testing.T) {
 	}
 }
 
-func TestWrongManifestChangesNothing(t *testing.T) {
-	b := start(t, newRoot(t), filepath.Join(t.TempDir(), "state"))
-	before := b.workload("echo").GetReplicas()[0]
-	edit(t, filepath.Join(b.root, "k8s/overlays/local/echo.yaml"), "  replicas: 2", "  replicass: 2")
-	until(t, "the mistake is reported", func() bool {
-		return b.said(EventManifestError, `Deployment echo: unknown field "spec.replicass" (in overlays/local/echo.yaml)`)
-	})
-	if after := b.workload("echo").GetReplicas()[0]; after.GetPid() != before.GetPid() {
-		t.Errorf("the replica was replaced: %v, %v", before, after)
-	}
-}
-
 func TestConductorKilled(t *testing.T) {
 	b := start(t, newRoot(t), filepath.Join(t.TempDir(), "state"))
 	b.more(50)

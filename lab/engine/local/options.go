@@ -36,7 +36,8 @@ const (
 	// EventManifests: the overlay was read, at the start or after a change.
 	EventManifests
 	// EventIgnored: Text names what the manifests say and has no effect here: what
-	// is known to have none in one event, anything else in one of its own.
+	// is known to have none in one event, anything else in one of its own, also
+	// what has none until the next start.
 	EventIgnored
 	// EventManifestError: a changed manifest cannot be used; Text says why. The
 	// mesh goes on with what it had.

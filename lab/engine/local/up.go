@@ -7,16 +7,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
-	corev1 "k8s.io/api/core/v1"
 
-	"spillway.dev/lab/engine/local/frontdoor"
 	"spillway.dev/lab/engine/local/logs"
 	"spillway.dev/lab/engine/local/port"
 	"spillway.dev/lab/engine/local/process"
@@ -142,10 +139,13 @@ func (e *Engine) endLeftovers() error {
 	return nil
 }
 
-// load reads the overlay and puts the engine's own addresses into it.
+// load reads and checks the overlay and puts the engine's own addresses into it.
 func (e *Engine) load() (*manifest.Mesh, error) {
 	m, err := manifest.Load(filepath.Join(e.options.Root, "k8s"), overlay)
 	if err != nil {
+		return nil, err
+	}
+	if err := check(m); err != nil {
 		return nil, err
 	}
 	e.fillIn(m)
@@ -164,10 +164,14 @@ func (e *Engine) load() (*manifest.Mesh, error) {
 	return m, nil
 }
 
-// fillIn says in ConfigMap mesh where this engine's platform is.
+// fillIn says in ConfigMap mesh where this engine's platform is. What else the
+// manifests say there stays.
 func (e *Engine) fillIn(m *manifest.Mesh) {
 	if c := m.ConfigMaps["mesh"]; c != nil {
-		c.Data = map[string]string{"xds": e.xdsAddr, "redis": e.redisAddr, "nats": e.natsURL, "otlp": "http://" + e.otlpAddr}
+		if c.Data == nil {
+			c.Data = map[string]string{}
+		}
+		c.Data["xds"], c.Data["redis"], c.Data["nats"], c.Data["otlp"] = e.xdsAddr, e.redisAddr, e.natsURL, "http://"+e.otlpAddr
 	}
 }
 
@@ -284,26 +288,6 @@ func (e *Engine) startConductor() error {
 	return nil
 }
 
-// openDoors gives the Services that are meant for people an address.
-func (e *Engine) openDoors() error {
-	for _, s := range e.manifests.Services {
-		if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
-			continue
-		}
-		for _, p := range s.Spec.Ports {
-			// The address that the manifest names, when nobody has it.
-			lis, err := net.Listen("tcp4", fmt.Sprintf("%s:%d", host, p.Port))
-			if err != nil {
-				if lis, err = e.listen(); err != nil {
-					return err
-				}
-			}
-			e.doors = append(e.doors, &door{service: s, port: p, proxy: frontdoor.New(lis)})
-		}
-	}
-	return nil
-}
-
 // adopt makes the manifests the ones that hold.
 func (e *Engine) adopt() {
 	e.mu.Lock()
@@ -321,13 +305,7 @@ func (e *Engine) adopt() {
 			d.removed = true
 		}
 	}
-	for _, door := range e.doors {
-		i := slices.IndexFunc(e.manifests.Services, func(s *corev1.Service) bool { return s.Name == door.service.Name })
-		if i >= 0 {
-			door.service = e.manifests.Services[i]
-		}
-	}
-	e.announced = nil
+	e.renewDoors()
 	e.wakeUp()
 }
 
