@@ -22,7 +22,7 @@ const (
 	// same key, so none of it is retryable: another attempt needs a new key.
 
 	// reasonAbandoned (Aborted): the replica that worked on it went away before
-	// the card was known to be charged.
+	// the card was known to be charged; if it was, it is refunded.
 	reasonAbandoned = "ORDER_ABANDONED"
 	// reasonTimedOut (Aborted): the caller's time was over before the card was
 	// charged.
@@ -35,7 +35,10 @@ const (
 	reasonPaymentUnresolved = "PAYMENT_UNRESOLVED"
 )
 
-// Reasons of downstreams that end an order and pass through it.
+// Reasons of downstreams that end an order and pass through it. HOLD_EXPIRED
+// mostly comes from Confirm, after the card was charged, and QUOTA_EXCEEDED is
+// said of the last attempt to charge, not of those before it: after both the
+// payment is cancelled, which refunds what was charged.
 const (
 	reasonSeatUnknown   = "SEAT_UNKNOWN"
 	reasonSeatTaken     = "SEAT_TAKEN"
@@ -50,10 +53,16 @@ const natsRetry = 500 * time.Millisecond
 // inProgressRetry is what a caller is told to wait for an order under way.
 const inProgressRetry = 250 * time.Millisecond
 
-// failure is the answer to a Checkout whose order was cancelled, made from
-// what is stored, so that every replay gets the same.
+// failure is the answer to a Checkout whose order is cancelled or, in state
+// CANCELLING, about to be, made from what is stored, so that every replay gets
+// the same. It says that nothing is charged only where no charge was begun;
+// else there may be one whose refund is still under way.
 func failure(o *orderv1.Order) error {
-	code, text := codes.FailedPrecondition, "it was refused"
+	money := "nothing is charged"
+	if o.GetAmountCents() > 0 { // set with HELD, so a charge may have been sent
+		money = "what was charged is refunded"
+	}
+	code, text := codes.FailedPrecondition, "it was refused; "+money
 	switch o.GetReason() {
 	case problem.ShowUnknown:
 		code, text = codes.NotFound, "there is no such show"
@@ -64,13 +73,15 @@ func failure(o *orderv1.Order) error {
 	case reasonCardDeclined:
 		text = "the card was declined"
 	case reasonHoldExpired:
-		text = "the seats were held too long; nothing is charged"
+		text = "the seats were held too long; " + money
 	case reasonQuotaExceeded:
-		code, text = codes.ResourceExhausted, "the bank takes no more charges at the moment; nothing is charged"
-	case reasonAbandoned, reasonTimedOut:
+		code, text = codes.ResourceExhausted, "the bank takes no more charges at the moment; "+money
+	case reasonAbandoned:
+		code, text = codes.Aborted, "it was not finished in time; "+money
+	case reasonTimedOut: // decided before the charge is sent, and a charge is sent once
 		code, text = codes.Aborted, "it was not finished in time; nothing is charged"
 	case reasonSeatsUnresolved:
-		code, text = codes.Aborted, "inventory did not answer; nothing is charged"
+		code, text = codes.Aborted, "inventory did not answer; "+money
 	case reasonPaymentUnresolved:
 		code, text = codes.Aborted, "payment did not answer; what was charged is refunded"
 	}

@@ -81,12 +81,13 @@ func (s *server) Checkout(ctx context.Context, req *orderv1.CheckoutRequest) (*o
 			"this idempotency key was used for another checkout; use a new one").With("order_id", id)
 	}
 	if !decided(rec.Order) {
-		waiting, cancel := context.WithCancel(ctx)
+		waiting := ctx
 		if deadline, ok := ctx.Deadline(); ok {
+			var cancel context.CancelFunc
 			waiting, cancel = context.WithDeadline(ctx, deadline.Add(-answerTime))
+			defer cancel()
 		}
 		rec, err = s.store.await(waiting, id, decided)
-		cancel()
 		if err != nil {
 			return nil, err
 		}

@@ -110,8 +110,8 @@ func afterRefund(state bankv1.TransactionState) (_ paymentv1.PaymentState, ok bo
 func bankProblem(err error, id string) error {
 	p := problem.From(err)
 	switch p.Code {
-	case codes.ResourceExhausted:
-		if p.Reason == reasonQuotaExceeded {
+	case codes.ResourceExhausted: // as UNAVAILABLE, this refusal would be sent again by every caller
+		if p.Reason != "" {
 			return p
 		}
 	case codes.FailedPrecondition, codes.InvalidArgument:

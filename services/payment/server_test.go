@@ -122,9 +122,10 @@ func TestBankDoesNotSettle(t *testing.T) {
 		reason    string
 		retryable bool
 	}{
-		"quota": {problem.New(codes.ResourceExhausted, reasonQuotaExceeded, "quota").Retry(time.Second), codes.ResourceExhausted, reasonQuotaExceeded, true},
-		"away":  {problem.New(codes.Unavailable, "", "connection refused at 127.0.0.1:9"), codes.Unavailable, reasonBankAway, true},
-		"fault": {problem.New(codes.Internal, problem.Internal, "oops"), codes.Unavailable, reasonBankAway, true},
+		"overload": {problem.New(codes.ResourceExhausted, problem.Overloaded, "full").Retry(time.Second), codes.ResourceExhausted, problem.Overloaded, true},
+		"quota":    {problem.New(codes.ResourceExhausted, reasonQuotaExceeded, "quota").Retry(time.Second), codes.ResourceExhausted, reasonQuotaExceeded, true},
+		"away":     {problem.New(codes.Unavailable, "", "connection refused at 127.0.0.1:9"), codes.Unavailable, reasonBankAway, true},
+		"fault":    {problem.New(codes.Internal, problem.Internal, "oops"), codes.Unavailable, reasonBankAway, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBank()
