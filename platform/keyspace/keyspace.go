@@ -17,7 +17,7 @@
 //	inventory:{SHOW}:hold:ID    hash: seats, state, expires_ms, amount_cents
 //	payment:ID                  protojson of spillway.payment.v1.Payment
 //	session:HASH                hash of one session
-//	session:person:ID           set of the session hashes of one person
+//	session:person:ID           sorted set of the session keys of one person, see platform/session
 //
 // The braces around SHOW are a Redis Cluster hash tag: all keys of one show lie
 // in one slot, so that a script may touch them together.
