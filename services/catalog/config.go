@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"spillway.dev/platform/boot"
 	"spillway.dev/platform/programme"
 )
 
@@ -26,6 +27,7 @@ func (c *config) Validate() error {
 	if c.shows, err = programme.Load(c.ProgrammeFile); err != nil {
 		errs = append(errs, fmt.Errorf("SPILLWAY_PROGRAMME_FILE=%q is not allowed: %w", c.ProgrammeFile, err))
 	}
+	errs = append(errs, boot.CheckTarget("SPILLWAY_INVENTORY_TARGET", c.InventoryTarget))
 	if c.CacheTTL < 0 || c.CacheTTL > time.Minute {
 		errs = append(errs, fmt.Errorf("SPILLWAY_CATALOG_CACHE_TTL=%q is not allowed: give 0s to 1m", c.CacheTTL))
 	}

@@ -1,8 +1,9 @@
 package main
 
 import (
-	"fmt"
-	"net"
+	"errors"
+
+	"spillway.dev/platform/boot"
 )
 
 // config is what the environment says. The addresses of gRPC and admin belong to boot.
@@ -19,10 +20,12 @@ type config struct {
 	TicketingTarget string `env:"SPILLWAY_TICKETING_TARGET" envDefault:"xds:///ticketing"`
 }
 
-// Validate refuses an address that cannot be listened on, before anything is opened.
+// Validate refuses addresses that cannot be listened on or dialled, before anything is opened.
 func (c *config) Validate() error {
-	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
-		return fmt.Errorf("SPILLWAY_HTTP_ADDR=%q is not allowed: give host:port or :port", c.HTTPAddr)
-	}
-	return nil
+	return errors.Join(
+		boot.CheckListen("SPILLWAY_HTTP_ADDR", c.HTTPAddr),
+		boot.CheckTarget("SPILLWAY_SESSION_TARGET", c.SessionTarget),
+		boot.CheckTarget("SPILLWAY_CATALOG_TARGET", c.CatalogTarget),
+		boot.CheckTarget("SPILLWAY_ORDER_TARGET", c.OrderTarget),
+		boot.CheckTarget("SPILLWAY_TICKETING_TARGET", c.TicketingTarget))
 }

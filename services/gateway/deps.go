@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"google.golang.org/grpc"
 	_ "google.golang.org/grpc/xds" // the xds:/// resolver
 
@@ -33,7 +31,7 @@ func dial(app *boot.App, cfg *config) (downstreams, error) {
 	} {
 		conn, err := app.Dial(d.name, d.target)
 		if err != nil {
-			return downstreams{}, fmt.Errorf("dial %s at %q: %w", d.name, d.target, err)
+			return downstreams{}, err
 		}
 		conns[i] = conn
 	}

@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
+	"spillway.dev/platform/boot"
 	"spillway.dev/platform/programme"
 )
 
@@ -31,9 +31,7 @@ func (c *config) Validate() error {
 	if c.shows, err = programme.Load(c.ProgrammeFile); err != nil {
 		errs = append(errs, fmt.Errorf("SPILLWAY_PROGRAMME_FILE=%q is not allowed: %w", c.ProgrammeFile, err))
 	}
-	if _, _, err := net.SplitHostPort(c.RedisAddr); err != nil {
-		errs = append(errs, fmt.Errorf("SPILLWAY_REDIS_ADDR=%q is not allowed: give host:port", c.RedisAddr))
-	}
+	errs = append(errs, boot.CheckAddr("SPILLWAY_REDIS_ADDR", c.RedisAddr))
 	if c.HoldTTL < time.Millisecond || c.HoldTTL > maxHoldTTL {
 		errs = append(errs, fmt.Errorf("SPILLWAY_INVENTORY_HOLD_TTL=%q is not allowed: give 1ms to %v", c.HoldTTL, maxHoldTTL))
 	}

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"spillway.dev/platform/boot"
 )
 
 // config is order's own part of the environment.
@@ -23,8 +26,13 @@ type config struct {
 
 // Validate names the variable, its value and what is allowed.
 func (c *config) Validate() error {
-	if c.Lease < 100*time.Millisecond || c.Lease > 10*time.Second {
-		return fmt.Errorf("SPILLWAY_ORDER_LEASE=%q is not allowed: give 100ms to 10s", c.Lease)
+	errs := []error{
+		boot.CheckNATS("SPILLWAY_NATS_URL", c.NATSURL),
+		boot.CheckTarget("SPILLWAY_INVENTORY_TARGET", c.InventoryTarget),
+		boot.CheckTarget("SPILLWAY_PAYMENT_TARGET", c.PaymentTarget),
 	}
-	return nil
+	if c.Lease < 100*time.Millisecond || c.Lease > 10*time.Second {
+		errs = append(errs, fmt.Errorf("SPILLWAY_ORDER_LEASE=%q is not allowed: give 100ms to 10s", c.Lease))
+	}
+	return errors.Join(errs...)
 }

@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
+	"spillway.dev/platform/boot"
 	"spillway.dev/platform/session"
 )
 
@@ -23,10 +23,7 @@ func (c *config) lifetime() session.Lifetime {
 
 // Validate checks what the types do not.
 func (c *config) Validate() error {
-	var errs []error
-	if _, _, err := net.SplitHostPort(c.RedisAddr); err != nil {
-		errs = append(errs, fmt.Errorf("SPILLWAY_REDIS_ADDR=%q is not allowed: give host:port", c.RedisAddr))
-	}
+	errs := []error{boot.CheckAddr("SPILLWAY_REDIS_ADDR", c.RedisAddr)}
 	if c.IdleTTL < time.Millisecond {
 		errs = append(errs, fmt.Errorf("SPILLWAY_SESSION_IDLE_TTL=%q is not allowed: give 1ms or more", c.IdleTTL))
 	}

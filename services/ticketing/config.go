@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"spillway.dev/platform/boot"
 )
 
 // config is ticketing's own part of the environment.
@@ -18,11 +21,12 @@ type config struct {
 
 // Validate names the variable, its value and what is allowed.
 func (c *config) Validate() error {
+	errs := []error{boot.CheckNATS("SPILLWAY_NATS_URL", c.NATSURL)}
 	if c.Workers < 1 || c.Workers > 1000 {
-		return fmt.Errorf("SPILLWAY_TICKETING_WORKERS=\"%d\" is not allowed: give 1 to 1000", c.Workers)
+		errs = append(errs, fmt.Errorf("SPILLWAY_TICKETING_WORKERS=\"%d\" is not allowed: give 1 to 1000", c.Workers))
 	}
 	if c.AckWait < 100*time.Millisecond || c.AckWait > 10*time.Minute {
-		return fmt.Errorf("SPILLWAY_TICKETING_ACK_WAIT=%q is not allowed: give 100ms to 10m", c.AckWait)
+		errs = append(errs, fmt.Errorf("SPILLWAY_TICKETING_ACK_WAIT=%q is not allowed: give 100ms to 10m", c.AckWait))
 	}
-	return nil
+	return errors.Join(errs...)
 }
