@@ -29,7 +29,8 @@ up: build ## build what is missing and run the mesh in the foreground until Ctrl
 build: ## every binary, under bin/
 	@mkdir -p bin
 	@printf 'building %s\n' "$(notdir $(BINARIES))"
-	@go build -o bin/ $(addprefix ./services/,$(SERVICES)) ./lab/cmd/spillway
+	@go build -v -buildvcs=false -o bin/ $(addprefix ./services/,$(SERVICES)) 2>&1 | scripts/build-progress
+	@go build -v -o bin/ ./lab/cmd/spillway 2>&1 | scripts/build-progress
 
 ##——— check
 .PHONY: test
@@ -49,7 +50,7 @@ test-e2e: build ## drive the real mesh, the same engine that a user runs
 
 .PHONY: lint
 lint: $(TOOLS) proto/imported ## format, staticcheck, buf lint, breaking changes, generated code up to date, shell
-	@scripts/lint $(MODULES)
+	@scripts/lint tools $(MODULES)
 
 .PHONY: bench
 bench: build ## measure ratios in one interleaved run; writes bin/bench.json

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/prometheus/client_golang/prometheus"
@@ -95,6 +96,11 @@ func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.URL.Path == "/healthz" && r.Method == http.MethodGet {
 		h.healthz(counted, r)
+		return
+	}
+	if !utf8.ValidString(r.URL.Path) {
+		leaveBody(w, r)
+		writeProblem(counted, problem.New(codes.InvalidArgument, reasonMalformedRequest, "the path is not UTF-8"))
 		return
 	}
 	if allowed, refusal := check(h.routes, r.Method, r.URL); refusal != nil {

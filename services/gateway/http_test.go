@@ -172,6 +172,7 @@ func TestBadRequests(t *testing.T) {
 		{"a path's field again in the query", "GET", "/v1/orders/" + orderID + "?orderId=x", "", 400, reasonMalformedRequest, "orderId"},
 		{"query parameter of another type", "DELETE", "/v1/session?everywhere=maybe", "", 400, reasonMalformedRequest, "everywhere"},
 		{"broken query string", "GET", "/v1/shows?a;b=%zz", "", 400, reasonMalformedRequest, ""},
+		{"a path that is not UTF-8", "GET", "/v1/shows/%ff/seats", "", 400, reasonMalformedRequest, ""},
 		{"empty body", "POST", "/v1/orders", "", 400, problem.InvalidArgument, "idempotency_key"},
 		{"a person nobody can be", "POST", "/v1/session", `{"personId":"-1"}`, 400, problem.InvalidArgument, "person_id"},
 		{"a negative order", "GET", "/v1/orders/-1", "", 400, problem.InvalidArgument, "order_id"},

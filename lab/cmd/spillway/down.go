@@ -14,7 +14,7 @@ func (a *app) downCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "down",
 		Short:   "Drain and stop the running mesh",
-		Long:    "Drain and stop the running mesh, as Ctrl-C in the terminal of 'spillway up' does, and return when nothing runs any more. What was sold stays in the state directory. Without a running mesh there is nothing to do.",
+		Long:    "Drain and stop the running mesh, as Ctrl-C in the terminal of 'spillway up' does, and return when nothing runs any more. What was sold stays in the state directory, if there was a redis-server to keep it. Without a running mesh there is nothing to do.",
 		Example: "  spillway down",
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -89,6 +89,12 @@ Exit codes: 0 done, 1 failed, 2 bad use.`,
 	}
 	root.PersistentFlags().StringVar(&a.dir, "dir", ".spillway", "state directory of the mesh")
 	_ = root.MarkPersistentFlagDirname("dir") // the flag exists
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if a.dir == "" {
+			return usagef("--dir is empty; name a directory, or leave it out for .spillway")
+		}
+		return nil
+	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.psCommand(), a.scaleCommand(), a.killCommand(), a.restartCommand(), a.logsCommand(),

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,8 +24,10 @@ const (
 	keptTraces = 2000
 	// lastSpans bounds how long a collector may hold up the end.
 	lastSpans = 5 * time.Second
-	// sameSignal is how far apart the two who wait for a signal may hear of it.
-	sameSignal = 50 * time.Millisecond
+	// sameSignal is how long after the first signal another one is taken for the
+	// same: both waiting for it here hear of it, and a supervisor or timeout(1)
+	// sends it to the process and then to its group.
+	sameSignal = 500 * time.Millisecond
 	// collectorVariable is OpenTelemetry's own name for where traces go.
 	collectorVariable = "OTEL_EXPORTER_OTLP_ENDPOINT"
 )
@@ -35,7 +38,8 @@ func (a *app) upCommand() *cobra.Command {
 		Short: "Run the mesh in the foreground until Ctrl-C",
 		Long: `Run the mesh that k8s/overlays/local describes as processes on this machine, in
 the foreground. Redis is redis-server when that is on the PATH, else miniredis;
-NATS JetStream is built in. What is sold stays in the state directory.
+NATS JetStream is built in. What is sold stays in the state directory, if there is
+a redis-server on the PATH; without one each start sells anew.
 
 Ctrl-C drains and stops the mesh: callers before those they call, nothing in
 flight is lost. A second Ctrl-C kills what has not drained yet. A third ends
@@ -103,7 +107,7 @@ func (a *app) up(ctx context.Context, root string) (err error) {
 
 	// From here on signals mean what --help says; ctx only knows the first.
 	signals := make(chan os.Signal, 3)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
 	begin := time.Now()
@@ -144,12 +148,8 @@ func (a *app) up(ctx context.Context, root string) (err error) {
 
 // drain stops the mesh; one more signal makes that quick, two end the program.
 func (a *app) drain(ctx context.Context, engine *local.Engine, signals chan os.Signal) error {
-	seen := 0
+	seen, asked := 0, time.Now()
 	if ctx.Err() != nil {
-		select {
-		case <-signals: // the one that ended ctx, which may be on its way still
-		case <-time.After(sameSignal):
-		}
 		fmt.Fprintln(a.out, "\nDraining. Ctrl-C again kills what has not drained.")
 	}
 	downCtx, hurry := context.WithCancel(context.WithoutCancel(ctx))
@@ -159,11 +159,14 @@ func (a *app) drain(ctx context.Context, engine *local.Engine, signals chan os.S
 	for {
 		select {
 		case <-signals:
+			if ctx.Err() != nil && time.Since(asked) < sameSignal {
+				continue
+			}
 			if seen++; seen == 1 {
 				fmt.Fprintln(a.out, "Killing what has not drained. Ctrl-C again ends this program at once.")
 				hurry()
 				signal.Stop(signals) // the next one takes its default course
-				signal.Reset(os.Interrupt, syscall.SIGTERM)
+				signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			}
 		case err := <-done:
 			return err
@@ -184,7 +187,7 @@ func (a *app) welcome(ctx context.Context, took time.Duration, collector string)
 	self := os.Args[0]
 	with := ""
 	if a.dir != ".spillway" {
-		with = " --dir " + a.dir
+		with = " --dir " + shellWord(a.dir)
 	}
 	traces := fmt.Sprintf("the latest %d are kept", keptTraces)
 	if collector != "" {
@@ -210,4 +213,14 @@ Ctrl-C drains and stops the mesh.
 
 `, trace.Duration(took), info.GetGatewayHttpUrl(), info.GetGatewayGrpcAddress(), info.GetRedisKind(), info.GetRedisAddress(),
 		info.GetNatsUrl(), traces, info.GetStateDir(), self, with)
+}
+
+// shellWord is text as a shell takes it for one word.
+func shellWord(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool {
+		return !(r == '/' || r == '.' || r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+	}) {
+		return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+	}
+	return text
 }

@@ -70,5 +70,8 @@ func Read(stateDir string) (Address, error) {
 }
 
 func notRunning(stateDir string) error {
-	return fmt.Errorf("%w in %s: start one with `make up`", ErrNotRunning, stateDir)
+	if path, err := filepath.Abs(stateDir); err == nil {
+		stateDir = path
+	}
+	return fmt.Errorf("%w in %s: start one with `make up`, or name the state directory of one that runs with --dir", ErrNotRunning, stateDir)
 }

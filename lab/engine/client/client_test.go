@@ -17,7 +17,7 @@ func TestDialWhenNothingRuns(t *testing.T) {
 	}
 	for _, dir := range []string{empty, killed, filepath.Join(empty, "none")} {
 		_, _, err := Dial(dir)
-		want := "no mesh is running in " + dir + ": start one with `make up`"
+		want := "no mesh is running in " + dir + ": start one with `make up`, or name the state directory of one that runs with --dir"
 		if !errors.Is(err, ErrNotRunning) || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}

@@ -31,9 +31,11 @@ func (e *Engine) openDoors() error {
 			// The address that the manifest names, when nobody has it.
 			lis, err := net.Listen("tcp4", fmt.Sprintf("%s:%d", host, p.Port))
 			if err != nil {
+				taken := err
 				if lis, err = e.listen(); err != nil {
 					return err
 				}
+				e.events.post(Event{Kind: EventIgnored, Text: fmt.Sprintf("%v: port %q of %s is at %s instead", taken, p.Name, s.Name, lis.Addr())})
 			}
 			e.doors = append(e.doors, &door{name: p.Name, number: p.Port, proxy: frontdoor.New(lis), service: s, port: p})
 		}

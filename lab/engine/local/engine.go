@@ -37,6 +37,9 @@ type Engine struct {
 	natsURL   string
 	redis     *keeper          // redis-server, or nil
 	miniredis *store.MiniRedis // or this
+	// keeps tells whether what is sold outlives the engine: there is a redis-server.
+	keeps     bool
+	redisPath string
 	redisLog  *logs.Writer
 	redisAddr string
 	redisKind string

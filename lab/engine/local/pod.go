@@ -171,7 +171,7 @@ func (p *pod) volume(v corev1.Volume) (string, error) {
 	dir := p.engine.dir
 	switch {
 	case v.PersistentVolumeClaim != nil:
-		return dir.sub("claims", v.PersistentVolumeClaim.ClaimName)
+		return p.engine.kept("claims", v.PersistentVolumeClaim.ClaimName)
 	case v.ConfigMap != nil:
 		path, err := dir.sub("configmaps", v.ConfigMap.Name)
 		if err != nil {

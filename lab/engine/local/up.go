@@ -190,8 +190,16 @@ func (e *Engine) checkPrograms() error {
 	return nil
 }
 
-// startStores starts NATS and Redis beside each other.
+// passing is the directory of what ends with the engine.
+const passing = "passing"
+
+// startStores starts NATS and Redis beside each other. Without a redis-server
+// nothing is kept: orders that outlive their seats would sell these again.
 func (e *Engine) startStores(ctx context.Context) error {
+	e.redisPath, e.redisKind, e.keeps = store.FindRedis(ctx)
+	if err := os.RemoveAll(filepath.Join(e.dir.path, passing)); err != nil {
+		return fmt.Errorf("remove what an engine without redis-server left: %w", err)
+	}
 	var both sync.WaitGroup
 	var natsErr, redisErr error
 	both.Go(func() { natsErr = e.startNATS() })
@@ -200,8 +208,16 @@ func (e *Engine) startStores(ctx context.Context) error {
 	return errors.Join(natsErr, redisErr)
 }
 
+// kept makes a directory for what outlives the engine, if anything does.
+func (e *Engine) kept(names ...string) (string, error) {
+	if !e.keeps {
+		names = append([]string{passing}, names...)
+	}
+	return e.dir.sub(names...)
+}
+
 func (e *Engine) startNATS() error {
-	dir, err := e.dir.sub("nats")
+	dir, err := e.kept("nats")
 	if err != nil {
 		return err
 	}
@@ -223,26 +239,24 @@ func (e *Engine) startRedis(ctx context.Context) error {
 		return err
 	}
 	e.redisAddr = fmt.Sprintf("%s:%d", host, p)
-	path, kind, found := store.FindRedis(ctx)
-	if !found {
+	if !e.keeps {
 		if e.miniredis, err = store.StartMiniRedis(p); err != nil {
 			return err
 		}
 		e.redisKind = "miniredis"
-		e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("miniredis, embedded, at %s: no redis-server on the PATH; it forgets everything at the end", e.redisAddr)})
+		e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("miniredis, embedded, at %s: no redis-server on the PATH; nothing is kept, each start sells anew", e.redisAddr)})
 		return nil
 	}
 	dir, err := e.dir.sub("redis")
 	if err != nil {
 		return err
 	}
-	e.redisKind = kind
 	e.redisLog = e.logs.Writer("redis", "redis")
 	report := func(text string) {
 		e.events.post(Event{Kind: EventStore, Text: "redis-server: " + text})
 	}
 	e.redis, err = keep("redis", report, func() (*process.Process, error) {
-		return e.spawner.Start(process.Spec{Name: "redis", Path: path, Args: store.RedisArgs(p, dir), Dir: dir, Output: e.redisLog})
+		return e.spawner.Start(process.Spec{Name: "redis", Path: e.redisPath, Args: store.RedisArgs(p, dir), Dir: dir, Output: e.redisLog})
 	})
 	if err != nil {
 		return err
@@ -253,7 +267,7 @@ func (e *Engine) startRedis(ctx context.Context) error {
 		lines := e.logs.Tail("redis", 3)
 		return fmt.Errorf("%w; it printed: %v", err, lines)
 	}
-	e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("%s, from the PATH, at %s", kind, e.redisAddr)})
+	e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("%s, from the PATH, at %s", e.redisKind, e.redisAddr)})
 	return nil
 }
 
