@@ -21,7 +21,7 @@ func check(m *manifest.Mesh) error {
 	var errs []error
 	for _, d := range m.Deployments {
 		if err := checkStrategy(d.Spec.Strategy); err != nil {
-			errs = append(errs, fmt.Errorf("Deployment %s: spec.strategy.%w", d.Name, err))
+			errs = append(errs, fmt.Errorf("in Deployment %s: spec.strategy.%w", d.Name, err))
 		}
 	}
 	names := map[string]bool{}
@@ -32,10 +32,10 @@ func check(m *manifest.Mesh) error {
 		switch policy := mesh.Policy(s.Annotations[policyAnnotation]); policy {
 		case "", mesh.RoundRobin, mesh.LeastRequest:
 		default:
-			errs = append(errs, fmt.Errorf("Service %s: metadata.annotations[%s] is %q; give %q or %q", s.Name, policyAnnotation, policy, mesh.RoundRobin, mesh.LeastRequest))
+			errs = append(errs, fmt.Errorf("in Service %s: metadata.annotations[%s] is %q; give %q or %q", s.Name, policyAnnotation, policy, mesh.RoundRobin, mesh.LeastRequest))
 		}
 		if names[s.Name] {
-			errs = append(errs, fmt.Errorf("Service %s: metadata.name is there twice; the local engine knows one namespace, give another name", s.Name))
+			errs = append(errs, fmt.Errorf("in Service %s: metadata.name is there twice; the local engine knows one namespace, give another name", s.Name))
 		}
 		names[s.Name] = true
 	}
