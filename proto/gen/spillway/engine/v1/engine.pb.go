@@ -35,6 +35,8 @@ const (
 	ReplicaPhase_REPLICA_PHASE_RUNNING ReplicaPhase = 2
 	// Removed from the endpoints and on its way out.
 	ReplicaPhase_REPLICA_PHASE_TERMINATING ReplicaPhase = 3
+	// No modelled node has room for it yet.
+	ReplicaPhase_REPLICA_PHASE_PENDING ReplicaPhase = 4
 )
 
 // Enum value maps for ReplicaPhase.
@@ -44,12 +46,14 @@ var (
 		1: "REPLICA_PHASE_WAITING",
 		2: "REPLICA_PHASE_RUNNING",
 		3: "REPLICA_PHASE_TERMINATING",
+		4: "REPLICA_PHASE_PENDING",
 	}
 	ReplicaPhase_value = map[string]int32{
 		"REPLICA_PHASE_UNSPECIFIED": 0,
 		"REPLICA_PHASE_WAITING":     1,
 		"REPLICA_PHASE_RUNNING":     2,
 		"REPLICA_PHASE_TERMINATING": 3,
+		"REPLICA_PHASE_PENDING":     4,
 	}
 )
 
@@ -132,7 +136,11 @@ type GetInfoResponse struct {
 	OtlpAddress string `protobuf:"bytes,9,opt,name=otlp_address,json=otlpAddress,proto3" json:"otlp_address,omitempty"`
 	StateDir    string `protobuf:"bytes,10,opt,name=state_dir,json=stateDir,proto3" json:"state_dir,omitempty"`
 	// Whether every Deployment has the replicas it wants, ready.
-	Ready         bool `protobuf:"varint,11,opt,name=ready,proto3" json:"ready,omitempty"`
+	Ready bool `protobuf:"varint,11,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Where the Prometheus HTTP API is served, such as "http://127.0.0.1:9091".
+	PrometheusUrl string `protobuf:"bytes,12,opt,name=prometheus_url,json=prometheusUrl,proto3" json:"prometheus_url,omitempty"`
+	// By how much the durations of the autoscaler are divided; 1 is real time.
+	Timelapse     float64 `protobuf:"fixed64,13,opt,name=timelapse,proto3" json:"timelapse,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +250,20 @@ func (x *GetInfoResponse) GetReady() bool {
 		return x.Ready
 	}
 	return false
+}
+
+func (x *GetInfoResponse) GetPrometheusUrl() string {
+	if x != nil {
+		return x.PrometheusUrl
+	}
+	return ""
+}
+
+func (x *GetInfoResponse) GetTimelapse() float64 {
+	if x != nil {
+		return x.Timelapse
+	}
+	return 0
 }
 
 type ListWorkloadsRequest struct {
@@ -416,7 +438,9 @@ type Replica struct {
 	// Why it waits or how it last ended, such as "CrashLoopBackOff, 2.5s left".
 	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	// SHA-256 prefix of the pod template it was made from.
-	TemplateHash  string `protobuf:"bytes,10,opt,name=template_hash,json=templateHash,proto3" json:"template_hash,omitempty"`
+	TemplateHash string `protobuf:"bytes,10,opt,name=template_hash,json=templateHash,proto3" json:"template_hash,omitempty"`
+	// The modelled node it is on; empty while it is pending.
+	Node          string `protobuf:"bytes,11,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -517,6 +541,13 @@ func (x *Replica) GetReason() string {
 func (x *Replica) GetTemplateHash() string {
 	if x != nil {
 		return x.TemplateHash
+	}
+	return ""
+}
+
+func (x *Replica) GetNode() string {
+	if x != nil {
+		return x.Node
 	}
 	return ""
 }
@@ -714,6 +745,200 @@ func (x *KillResponse) GetKilled() []string {
 	return nil
 }
 
+type PauseRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Workload string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	// One replica's name; every replica when empty.
+	Replica       string `protobuf:"bytes,2,opt,name=replica,proto3" json:"replica,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseRequest) Reset() {
+	*x = PauseRequest{}
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseRequest) ProtoMessage() {}
+
+func (x *PauseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
+func (*PauseRequest) Descriptor() ([]byte, []int) {
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PauseRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *PauseRequest) GetReplica() string {
+	if x != nil {
+		return x.Replica
+	}
+	return ""
+}
+
+type PauseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Paused        []string               `protobuf:"bytes,1,rep,name=paused,proto3" json:"paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseResponse) Reset() {
+	*x = PauseResponse{}
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseResponse) ProtoMessage() {}
+
+func (x *PauseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
+func (*PauseResponse) Descriptor() ([]byte, []int) {
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PauseResponse) GetPaused() []string {
+	if x != nil {
+		return x.Paused
+	}
+	return nil
+}
+
+type ResumeRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Workload string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	// One replica's name; every replica when empty.
+	Replica       string `protobuf:"bytes,2,opt,name=replica,proto3" json:"replica,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRequest) Reset() {
+	*x = ResumeRequest{}
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRequest) ProtoMessage() {}
+
+func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
+func (*ResumeRequest) Descriptor() ([]byte, []int) {
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ResumeRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *ResumeRequest) GetReplica() string {
+	if x != nil {
+		return x.Replica
+	}
+	return ""
+}
+
+type ResumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resumed       []string               `protobuf:"bytes,1,rep,name=resumed,proto3" json:"resumed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeResponse) Reset() {
+	*x = ResumeResponse{}
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeResponse) ProtoMessage() {}
+
+func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
+func (*ResumeResponse) Descriptor() ([]byte, []int) {
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ResumeResponse) GetResumed() []string {
+	if x != nil {
+		return x.Resumed
+	}
+	return nil
+}
+
 type RestartRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
@@ -723,7 +948,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[10]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +960,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[10]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +973,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{10}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RestartRequest) GetWorkload() string {
@@ -766,7 +991,7 @@ type RestartResponse struct {
 
 func (x *RestartResponse) Reset() {
 	*x = RestartResponse{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[11]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +1003,7 @@ func (x *RestartResponse) String() string {
 func (*RestartResponse) ProtoMessage() {}
 
 func (x *RestartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[11]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +1016,7 @@ func (x *RestartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartResponse.ProtoReflect.Descriptor instead.
 func (*RestartResponse) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{11}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{15}
 }
 
 type DownRequest struct {
@@ -802,7 +1027,7 @@ type DownRequest struct {
 
 func (x *DownRequest) Reset() {
 	*x = DownRequest{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[12]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +1039,7 @@ func (x *DownRequest) String() string {
 func (*DownRequest) ProtoMessage() {}
 
 func (x *DownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[12]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +1052,7 @@ func (x *DownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownRequest.ProtoReflect.Descriptor instead.
 func (*DownRequest) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{12}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{16}
 }
 
 type DownResponse struct {
@@ -838,7 +1063,7 @@ type DownResponse struct {
 
 func (x *DownResponse) Reset() {
 	*x = DownResponse{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[13]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1075,7 @@ func (x *DownResponse) String() string {
 func (*DownResponse) ProtoMessage() {}
 
 func (x *DownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[13]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1088,7 @@ func (x *DownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownResponse.ProtoReflect.Descriptor instead.
 func (*DownResponse) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{13}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{17}
 }
 
 type StreamLogsRequest struct {
@@ -880,7 +1105,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[14]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1117,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[14]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1130,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{14}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StreamLogsRequest) GetName() string {
@@ -939,7 +1164,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[15]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1176,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[15]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1189,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{15}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StreamLogsResponse) GetReplica() string {
@@ -990,7 +1215,7 @@ type WatchEndpointsRequest struct {
 
 func (x *WatchEndpointsRequest) Reset() {
 	*x = WatchEndpointsRequest{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[16]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1227,7 @@ func (x *WatchEndpointsRequest) String() string {
 func (*WatchEndpointsRequest) ProtoMessage() {}
 
 func (x *WatchEndpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[16]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1240,7 @@ func (x *WatchEndpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEndpointsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEndpointsRequest) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{16}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchEndpointsRequest) GetService() string {
@@ -1035,7 +1260,7 @@ type WatchEndpointsResponse struct {
 
 func (x *WatchEndpointsResponse) Reset() {
 	*x = WatchEndpointsResponse{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[17]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1272,7 @@ func (x *WatchEndpointsResponse) String() string {
 func (*WatchEndpointsResponse) ProtoMessage() {}
 
 func (x *WatchEndpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[17]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1285,7 @@ func (x *WatchEndpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEndpointsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEndpointsResponse) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{17}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchEndpointsResponse) GetAddresses() []string {
@@ -1080,7 +1305,7 @@ type GetTraceRequest struct {
 
 func (x *GetTraceRequest) Reset() {
 	*x = GetTraceRequest{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[18]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1317,7 @@ func (x *GetTraceRequest) String() string {
 func (*GetTraceRequest) ProtoMessage() {}
 
 func (x *GetTraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[18]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1330,7 @@ func (x *GetTraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTraceRequest.ProtoReflect.Descriptor instead.
 func (*GetTraceRequest) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{18}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetTraceRequest) GetTraceId() string {
@@ -1124,7 +1349,7 @@ type GetTraceResponse struct {
 
 func (x *GetTraceResponse) Reset() {
 	*x = GetTraceResponse{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[19]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1361,7 @@ func (x *GetTraceResponse) String() string {
 func (*GetTraceResponse) ProtoMessage() {}
 
 func (x *GetTraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[19]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1374,7 @@ func (x *GetTraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTraceResponse.ProtoReflect.Descriptor instead.
 func (*GetTraceResponse) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{19}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetTraceResponse) GetResourceSpans() []*v1.ResourceSpans {
@@ -1170,7 +1395,7 @@ type ListTracesRequest struct {
 
 func (x *ListTracesRequest) Reset() {
 	*x = ListTracesRequest{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[20]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1407,7 @@ func (x *ListTracesRequest) String() string {
 func (*ListTracesRequest) ProtoMessage() {}
 
 func (x *ListTracesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[20]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1420,7 @@ func (x *ListTracesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTracesRequest.ProtoReflect.Descriptor instead.
 func (*ListTracesRequest) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{20}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListTracesRequest) GetSlowest() bool {
@@ -1221,7 +1446,7 @@ type ListTracesResponse struct {
 
 func (x *ListTracesResponse) Reset() {
 	*x = ListTracesResponse{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[21]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1458,7 @@ func (x *ListTracesResponse) String() string {
 func (*ListTracesResponse) ProtoMessage() {}
 
 func (x *ListTracesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[21]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1471,7 @@ func (x *ListTracesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTracesResponse.ProtoReflect.Descriptor instead.
 func (*ListTracesResponse) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{21}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListTracesResponse) GetTraces() []*TraceSummary {
@@ -1272,7 +1497,7 @@ type TraceSummary struct {
 
 func (x *TraceSummary) Reset() {
 	*x = TraceSummary{}
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[22]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1509,7 @@ func (x *TraceSummary) String() string {
 func (*TraceSummary) ProtoMessage() {}
 
 func (x *TraceSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_spillway_engine_v1_engine_proto_msgTypes[22]
+	mi := &file_spillway_engine_v1_engine_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1522,7 @@ func (x *TraceSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceSummary.ProtoReflect.Descriptor instead.
 func (*TraceSummary) Descriptor() ([]byte, []int) {
-	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{22}
+	return file_spillway_engine_v1_engine_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TraceSummary) GetTraceId() string {
@@ -1354,7 +1579,7 @@ var File_spillway_engine_v1_engine_proto protoreflect.FileDescriptor
 const file_spillway_engine_v1_engine_proto_rawDesc = "" +
 	"\n" +
 	"\x1fspillway/engine/v1/engine.proto\x12\x12spillway.engine.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(opentelemetry/proto/trace/v1/trace.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\x90\x03\n" +
+	"\x0eGetInfoRequest\"\xd5\x03\n" +
 	"\x0fGetInfoResponse\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x129\n" +
 	"\n" +
@@ -1370,7 +1595,9 @@ const file_spillway_engine_v1_engine_proto_rawDesc = "" +
 	"\fotlp_address\x18\t \x01(\tR\votlpAddress\x12\x1b\n" +
 	"\tstate_dir\x18\n" +
 	" \x01(\tR\bstateDir\x12\x14\n" +
-	"\x05ready\x18\v \x01(\bR\x05ready\"\x16\n" +
+	"\x05ready\x18\v \x01(\bR\x05ready\x12%\n" +
+	"\x0eprometheus_url\x18\f \x01(\tR\rprometheusUrl\x12\x1c\n" +
+	"\ttimelapse\x18\r \x01(\x01R\ttimelapse\"\x16\n" +
 	"\x14ListWorkloadsRequest\"S\n" +
 	"\x15ListWorkloadsResponse\x12:\n" +
 	"\tworkloads\x18\x01 \x03(\v2\x1c.spillway.engine.v1.WorkloadR\tworkloads\"\xa1\x01\n" +
@@ -1379,7 +1606,7 @@ const file_spillway_engine_v1_engine_proto_rawDesc = "" +
 	"\adesired\x18\x02 \x01(\x05R\adesired\x12\x14\n" +
 	"\x05ready\x18\x03 \x01(\x05R\x05ready\x12\x18\n" +
 	"\aupdated\x18\x04 \x01(\x05R\aupdated\x127\n" +
-	"\breplicas\x18\x05 \x03(\v2\x1b.spillway.engine.v1.ReplicaR\breplicas\"\xd9\x02\n" +
+	"\breplicas\x18\x05 \x03(\v2\x1b.spillway.engine.v1.ReplicaR\breplicas\"\xed\x02\n" +
 	"\aReplica\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\x05phase\x18\x02 \x01(\x0e2 .spillway.engine.v1.ReplicaPhaseR\x05phase\x12\x14\n" +
@@ -1392,7 +1619,8 @@ const file_spillway_engine_v1_engine_proto_rawDesc = "" +
 	"\radmin_address\x18\b \x01(\tR\fadminAddress\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12#\n" +
 	"\rtemplate_hash\x18\n" +
-	" \x01(\tR\ftemplateHash\"Z\n" +
+	" \x01(\tR\ftemplateHash\x12\x12\n" +
+	"\x04node\x18\v \x01(\tR\x04node\"Z\n" +
 	"\fScaleRequest\x12#\n" +
 	"\bworkload\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bworkload\x12%\n" +
 	"\breplicas\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\breplicas\"+\n" +
@@ -1402,7 +1630,17 @@ const file_spillway_engine_v1_engine_proto_rawDesc = "" +
 	"\bworkload\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bworkload\x12\"\n" +
 	"\areplica\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\areplica\"&\n" +
 	"\fKillResponse\x12\x16\n" +
-	"\x06killed\x18\x01 \x03(\tR\x06killed\"5\n" +
+	"\x06killed\x18\x01 \x03(\tR\x06killed\"W\n" +
+	"\fPauseRequest\x12#\n" +
+	"\bworkload\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bworkload\x12\"\n" +
+	"\areplica\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\areplica\"'\n" +
+	"\rPauseResponse\x12\x16\n" +
+	"\x06paused\x18\x01 \x03(\tR\x06paused\"X\n" +
+	"\rResumeRequest\x12#\n" +
+	"\bworkload\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bworkload\x12\"\n" +
+	"\areplica\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\areplica\"*\n" +
+	"\x0eResumeResponse\x12\x18\n" +
+	"\aresumed\x18\x01 \x03(\tR\aresumed\"5\n" +
 	"\x0eRestartRequest\x12#\n" +
 	"\bworkload\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bworkload\"\x11\n" +
 	"\x0fRestartResponse\"\r\n" +
@@ -1437,16 +1675,19 @@ const file_spillway_engine_v1_engine_proto_rawDesc = "" +
 	"started_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
 	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x14\n" +
 	"\x05spans\x18\x06 \x01(\x05R\x05spans\x12\x16\n" +
-	"\x06failed\x18\a \x01(\bR\x06failed*\x82\x01\n" +
+	"\x06failed\x18\a \x01(\bR\x06failed*\x9d\x01\n" +
 	"\fReplicaPhase\x12\x1d\n" +
 	"\x19REPLICA_PHASE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15REPLICA_PHASE_WAITING\x10\x01\x12\x19\n" +
 	"\x15REPLICA_PHASE_RUNNING\x10\x02\x12\x1d\n" +
-	"\x19REPLICA_PHASE_TERMINATING\x10\x032\xb1\a\n" +
+	"\x19REPLICA_PHASE_TERMINATING\x10\x03\x12\x19\n" +
+	"\x15REPLICA_PHASE_PENDING\x10\x042\xda\b\n" +
 	"\rEngineService\x12W\n" +
 	"\aGetInfo\x12\".spillway.engine.v1.GetInfoRequest\x1a#.spillway.engine.v1.GetInfoResponse\"\x03\x90\x02\x01\x12i\n" +
 	"\rListWorkloads\x12(.spillway.engine.v1.ListWorkloadsRequest\x1a).spillway.engine.v1.ListWorkloadsResponse\"\x03\x90\x02\x01\x12Q\n" +
-	"\x05Scale\x12 .spillway.engine.v1.ScaleRequest\x1a!.spillway.engine.v1.ScaleResponse\"\x03\x90\x02\x02\x12N\n" +
+	"\x05Scale\x12 .spillway.engine.v1.ScaleRequest\x1a!.spillway.engine.v1.ScaleResponse\"\x03\x90\x02\x02\x12Q\n" +
+	"\x05Pause\x12 .spillway.engine.v1.PauseRequest\x1a!.spillway.engine.v1.PauseResponse\"\x03\x90\x02\x02\x12T\n" +
+	"\x06Resume\x12!.spillway.engine.v1.ResumeRequest\x1a\".spillway.engine.v1.ResumeResponse\"\x03\x90\x02\x02\x12N\n" +
 	"\x04Kill\x12\x1f.spillway.engine.v1.KillRequest\x1a .spillway.engine.v1.KillResponse\"\x03\x90\x02\x00\x12W\n" +
 	"\aRestart\x12\".spillway.engine.v1.RestartRequest\x1a#.spillway.engine.v1.RestartResponse\"\x03\x90\x02\x00\x12N\n" +
 	"\x04Down\x12\x1f.spillway.engine.v1.DownRequest\x1a .spillway.engine.v1.DownResponse\"\x03\x90\x02\x02\x12b\n" +
@@ -1471,7 +1712,7 @@ func file_spillway_engine_v1_engine_proto_rawDescGZIP() []byte {
 }
 
 var file_spillway_engine_v1_engine_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_spillway_engine_v1_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_spillway_engine_v1_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_spillway_engine_v1_engine_proto_goTypes = []any{
 	(ReplicaPhase)(0),              // 0: spillway.engine.v1.ReplicaPhase
 	(*GetInfoRequest)(nil),         // 1: spillway.engine.v1.GetInfoRequest
@@ -1484,55 +1725,63 @@ var file_spillway_engine_v1_engine_proto_goTypes = []any{
 	(*ScaleResponse)(nil),          // 8: spillway.engine.v1.ScaleResponse
 	(*KillRequest)(nil),            // 9: spillway.engine.v1.KillRequest
 	(*KillResponse)(nil),           // 10: spillway.engine.v1.KillResponse
-	(*RestartRequest)(nil),         // 11: spillway.engine.v1.RestartRequest
-	(*RestartResponse)(nil),        // 12: spillway.engine.v1.RestartResponse
-	(*DownRequest)(nil),            // 13: spillway.engine.v1.DownRequest
-	(*DownResponse)(nil),           // 14: spillway.engine.v1.DownResponse
-	(*StreamLogsRequest)(nil),      // 15: spillway.engine.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),     // 16: spillway.engine.v1.StreamLogsResponse
-	(*WatchEndpointsRequest)(nil),  // 17: spillway.engine.v1.WatchEndpointsRequest
-	(*WatchEndpointsResponse)(nil), // 18: spillway.engine.v1.WatchEndpointsResponse
-	(*GetTraceRequest)(nil),        // 19: spillway.engine.v1.GetTraceRequest
-	(*GetTraceResponse)(nil),       // 20: spillway.engine.v1.GetTraceResponse
-	(*ListTracesRequest)(nil),      // 21: spillway.engine.v1.ListTracesRequest
-	(*ListTracesResponse)(nil),     // 22: spillway.engine.v1.ListTracesResponse
-	(*TraceSummary)(nil),           // 23: spillway.engine.v1.TraceSummary
-	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
-	(*v1.ResourceSpans)(nil),       // 25: opentelemetry.proto.trace.v1.ResourceSpans
-	(*durationpb.Duration)(nil),    // 26: google.protobuf.Duration
+	(*PauseRequest)(nil),           // 11: spillway.engine.v1.PauseRequest
+	(*PauseResponse)(nil),          // 12: spillway.engine.v1.PauseResponse
+	(*ResumeRequest)(nil),          // 13: spillway.engine.v1.ResumeRequest
+	(*ResumeResponse)(nil),         // 14: spillway.engine.v1.ResumeResponse
+	(*RestartRequest)(nil),         // 15: spillway.engine.v1.RestartRequest
+	(*RestartResponse)(nil),        // 16: spillway.engine.v1.RestartResponse
+	(*DownRequest)(nil),            // 17: spillway.engine.v1.DownRequest
+	(*DownResponse)(nil),           // 18: spillway.engine.v1.DownResponse
+	(*StreamLogsRequest)(nil),      // 19: spillway.engine.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),     // 20: spillway.engine.v1.StreamLogsResponse
+	(*WatchEndpointsRequest)(nil),  // 21: spillway.engine.v1.WatchEndpointsRequest
+	(*WatchEndpointsResponse)(nil), // 22: spillway.engine.v1.WatchEndpointsResponse
+	(*GetTraceRequest)(nil),        // 23: spillway.engine.v1.GetTraceRequest
+	(*GetTraceResponse)(nil),       // 24: spillway.engine.v1.GetTraceResponse
+	(*ListTracesRequest)(nil),      // 25: spillway.engine.v1.ListTracesRequest
+	(*ListTracesResponse)(nil),     // 26: spillway.engine.v1.ListTracesResponse
+	(*TraceSummary)(nil),           // 27: spillway.engine.v1.TraceSummary
+	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
+	(*v1.ResourceSpans)(nil),       // 29: opentelemetry.proto.trace.v1.ResourceSpans
+	(*durationpb.Duration)(nil),    // 30: google.protobuf.Duration
 }
 var file_spillway_engine_v1_engine_proto_depIdxs = []int32{
-	24, // 0: spillway.engine.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	28, // 0: spillway.engine.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	5,  // 1: spillway.engine.v1.ListWorkloadsResponse.workloads:type_name -> spillway.engine.v1.Workload
 	6,  // 2: spillway.engine.v1.Workload.replicas:type_name -> spillway.engine.v1.Replica
 	0,  // 3: spillway.engine.v1.Replica.phase:type_name -> spillway.engine.v1.ReplicaPhase
-	24, // 4: spillway.engine.v1.Replica.started_at:type_name -> google.protobuf.Timestamp
-	25, // 5: spillway.engine.v1.GetTraceResponse.resource_spans:type_name -> opentelemetry.proto.trace.v1.ResourceSpans
-	23, // 6: spillway.engine.v1.ListTracesResponse.traces:type_name -> spillway.engine.v1.TraceSummary
-	24, // 7: spillway.engine.v1.TraceSummary.started_at:type_name -> google.protobuf.Timestamp
-	26, // 8: spillway.engine.v1.TraceSummary.duration:type_name -> google.protobuf.Duration
+	28, // 4: spillway.engine.v1.Replica.started_at:type_name -> google.protobuf.Timestamp
+	29, // 5: spillway.engine.v1.GetTraceResponse.resource_spans:type_name -> opentelemetry.proto.trace.v1.ResourceSpans
+	27, // 6: spillway.engine.v1.ListTracesResponse.traces:type_name -> spillway.engine.v1.TraceSummary
+	28, // 7: spillway.engine.v1.TraceSummary.started_at:type_name -> google.protobuf.Timestamp
+	30, // 8: spillway.engine.v1.TraceSummary.duration:type_name -> google.protobuf.Duration
 	1,  // 9: spillway.engine.v1.EngineService.GetInfo:input_type -> spillway.engine.v1.GetInfoRequest
 	3,  // 10: spillway.engine.v1.EngineService.ListWorkloads:input_type -> spillway.engine.v1.ListWorkloadsRequest
 	7,  // 11: spillway.engine.v1.EngineService.Scale:input_type -> spillway.engine.v1.ScaleRequest
-	9,  // 12: spillway.engine.v1.EngineService.Kill:input_type -> spillway.engine.v1.KillRequest
-	11, // 13: spillway.engine.v1.EngineService.Restart:input_type -> spillway.engine.v1.RestartRequest
-	13, // 14: spillway.engine.v1.EngineService.Down:input_type -> spillway.engine.v1.DownRequest
-	15, // 15: spillway.engine.v1.EngineService.StreamLogs:input_type -> spillway.engine.v1.StreamLogsRequest
-	17, // 16: spillway.engine.v1.EngineService.WatchEndpoints:input_type -> spillway.engine.v1.WatchEndpointsRequest
-	19, // 17: spillway.engine.v1.EngineService.GetTrace:input_type -> spillway.engine.v1.GetTraceRequest
-	21, // 18: spillway.engine.v1.EngineService.ListTraces:input_type -> spillway.engine.v1.ListTracesRequest
-	2,  // 19: spillway.engine.v1.EngineService.GetInfo:output_type -> spillway.engine.v1.GetInfoResponse
-	4,  // 20: spillway.engine.v1.EngineService.ListWorkloads:output_type -> spillway.engine.v1.ListWorkloadsResponse
-	8,  // 21: spillway.engine.v1.EngineService.Scale:output_type -> spillway.engine.v1.ScaleResponse
-	10, // 22: spillway.engine.v1.EngineService.Kill:output_type -> spillway.engine.v1.KillResponse
-	12, // 23: spillway.engine.v1.EngineService.Restart:output_type -> spillway.engine.v1.RestartResponse
-	14, // 24: spillway.engine.v1.EngineService.Down:output_type -> spillway.engine.v1.DownResponse
-	16, // 25: spillway.engine.v1.EngineService.StreamLogs:output_type -> spillway.engine.v1.StreamLogsResponse
-	18, // 26: spillway.engine.v1.EngineService.WatchEndpoints:output_type -> spillway.engine.v1.WatchEndpointsResponse
-	20, // 27: spillway.engine.v1.EngineService.GetTrace:output_type -> spillway.engine.v1.GetTraceResponse
-	22, // 28: spillway.engine.v1.EngineService.ListTraces:output_type -> spillway.engine.v1.ListTracesResponse
-	19, // [19:29] is the sub-list for method output_type
-	9,  // [9:19] is the sub-list for method input_type
+	11, // 12: spillway.engine.v1.EngineService.Pause:input_type -> spillway.engine.v1.PauseRequest
+	13, // 13: spillway.engine.v1.EngineService.Resume:input_type -> spillway.engine.v1.ResumeRequest
+	9,  // 14: spillway.engine.v1.EngineService.Kill:input_type -> spillway.engine.v1.KillRequest
+	15, // 15: spillway.engine.v1.EngineService.Restart:input_type -> spillway.engine.v1.RestartRequest
+	17, // 16: spillway.engine.v1.EngineService.Down:input_type -> spillway.engine.v1.DownRequest
+	19, // 17: spillway.engine.v1.EngineService.StreamLogs:input_type -> spillway.engine.v1.StreamLogsRequest
+	21, // 18: spillway.engine.v1.EngineService.WatchEndpoints:input_type -> spillway.engine.v1.WatchEndpointsRequest
+	23, // 19: spillway.engine.v1.EngineService.GetTrace:input_type -> spillway.engine.v1.GetTraceRequest
+	25, // 20: spillway.engine.v1.EngineService.ListTraces:input_type -> spillway.engine.v1.ListTracesRequest
+	2,  // 21: spillway.engine.v1.EngineService.GetInfo:output_type -> spillway.engine.v1.GetInfoResponse
+	4,  // 22: spillway.engine.v1.EngineService.ListWorkloads:output_type -> spillway.engine.v1.ListWorkloadsResponse
+	8,  // 23: spillway.engine.v1.EngineService.Scale:output_type -> spillway.engine.v1.ScaleResponse
+	12, // 24: spillway.engine.v1.EngineService.Pause:output_type -> spillway.engine.v1.PauseResponse
+	14, // 25: spillway.engine.v1.EngineService.Resume:output_type -> spillway.engine.v1.ResumeResponse
+	10, // 26: spillway.engine.v1.EngineService.Kill:output_type -> spillway.engine.v1.KillResponse
+	16, // 27: spillway.engine.v1.EngineService.Restart:output_type -> spillway.engine.v1.RestartResponse
+	18, // 28: spillway.engine.v1.EngineService.Down:output_type -> spillway.engine.v1.DownResponse
+	20, // 29: spillway.engine.v1.EngineService.StreamLogs:output_type -> spillway.engine.v1.StreamLogsResponse
+	22, // 30: spillway.engine.v1.EngineService.WatchEndpoints:output_type -> spillway.engine.v1.WatchEndpointsResponse
+	24, // 31: spillway.engine.v1.EngineService.GetTrace:output_type -> spillway.engine.v1.GetTraceResponse
+	26, // 32: spillway.engine.v1.EngineService.ListTraces:output_type -> spillway.engine.v1.ListTracesResponse
+	21, // [21:33] is the sub-list for method output_type
+	9,  // [9:21] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1549,7 +1798,7 @@ func file_spillway_engine_v1_engine_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spillway_engine_v1_engine_proto_rawDesc), len(file_spillway_engine_v1_engine_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,8 @@ const (
 	EngineService_GetInfo_FullMethodName        = "/spillway.engine.v1.EngineService/GetInfo"
 	EngineService_ListWorkloads_FullMethodName  = "/spillway.engine.v1.EngineService/ListWorkloads"
 	EngineService_Scale_FullMethodName          = "/spillway.engine.v1.EngineService/Scale"
+	EngineService_Pause_FullMethodName          = "/spillway.engine.v1.EngineService/Pause"
+	EngineService_Resume_FullMethodName         = "/spillway.engine.v1.EngineService/Resume"
 	EngineService_Kill_FullMethodName           = "/spillway.engine.v1.EngineService/Kill"
 	EngineService_Restart_FullMethodName        = "/spillway.engine.v1.EngineService/Restart"
 	EngineService_Down_FullMethodName           = "/spillway.engine.v1.EngineService/Down"
@@ -44,6 +46,11 @@ type EngineServiceClient interface {
 	ListWorkloads(ctx context.Context, in *ListWorkloadsRequest, opts ...grpc.CallOption) (*ListWorkloadsResponse, error)
 	// Scale sets the number of replicas of a Deployment.
 	Scale(ctx context.Context, in *ScaleRequest, opts ...grpc.CallOption) (*ScaleResponse, error)
+	// Pause stops replicas with SIGSTOP: they stay endpoints until their probes
+	// fail, and hold what they were sent. Resume lets them go on.
+	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
+	// Resume lets paused replicas go on.
+	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
 	// Kill ends replicas with SIGKILL, with no drain: what a crash looks like.
 	Kill(ctx context.Context, in *KillRequest, opts ...grpc.CallOption) (*KillResponse, error)
 	// Restart replaces every replica by a rolling update.
@@ -93,6 +100,26 @@ func (c *engineServiceClient) Scale(ctx context.Context, in *ScaleRequest, opts 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ScaleResponse)
 	err := c.cc.Invoke(ctx, EngineService_Scale_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *engineServiceClient) Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseResponse)
+	err := c.cc.Invoke(ctx, EngineService_Pause_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *engineServiceClient) Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeResponse)
+	err := c.cc.Invoke(ctx, EngineService_Resume_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +227,11 @@ type EngineServiceServer interface {
 	ListWorkloads(context.Context, *ListWorkloadsRequest) (*ListWorkloadsResponse, error)
 	// Scale sets the number of replicas of a Deployment.
 	Scale(context.Context, *ScaleRequest) (*ScaleResponse, error)
+	// Pause stops replicas with SIGSTOP: they stay endpoints until their probes
+	// fail, and hold what they were sent. Resume lets them go on.
+	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
+	// Resume lets paused replicas go on.
+	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
 	// Kill ends replicas with SIGKILL, with no drain: what a crash looks like.
 	Kill(context.Context, *KillRequest) (*KillResponse, error)
 	// Restart replaces every replica by a rolling update.
@@ -233,6 +265,12 @@ func (UnimplementedEngineServiceServer) ListWorkloads(context.Context, *ListWork
 }
 func (UnimplementedEngineServiceServer) Scale(context.Context, *ScaleRequest) (*ScaleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Scale not implemented")
+}
+func (UnimplementedEngineServiceServer) Pause(context.Context, *PauseRequest) (*PauseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pause not implemented")
+}
+func (UnimplementedEngineServiceServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
 }
 func (UnimplementedEngineServiceServer) Kill(context.Context, *KillRequest) (*KillResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Kill not implemented")
@@ -326,6 +364,42 @@ func _EngineService_Scale_Handler(srv interface{}, ctx context.Context, dec func
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(EngineServiceServer).Scale(ctx, req.(*ScaleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EngineService_Pause_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EngineServiceServer).Pause(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EngineService_Pause_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EngineServiceServer).Pause(ctx, req.(*PauseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EngineService_Resume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EngineServiceServer).Resume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EngineService_Resume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EngineServiceServer).Resume(ctx, req.(*ResumeRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -460,6 +534,14 @@ var EngineService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Scale",
 			Handler:    _EngineService_Scale_Handler,
+		},
+		{
+			MethodName: "Pause",
+			Handler:    _EngineService_Pause_Handler,
+		},
+		{
+			MethodName: "Resume",
+			Handler:    _EngineService_Resume_Handler,
 		},
 		{
 			MethodName: "Kill",
