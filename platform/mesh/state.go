@@ -5,11 +5,17 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
-// State is the whole mesh as clients should see it: plain data that travels as JSON.
+// State is the whole mesh as clients and replicas should see it: plain data that travels as JSON.
 type State struct {
 	Services []Service `json:"services"`
+	// Knobs are the values that are set: by service, then by the knob's name. A knob that is not in it has its default.
+	Knobs map[string]map[string]string `json:"knobs,omitempty"`
 }
 
 // Service is one callable service. With no endpoints, calls to it fail at once with Unavailable.
@@ -19,6 +25,25 @@ type Service struct {
 	Endpoints []Endpoint `json:"endpoints"`
 	// Policy is how callers choose an endpoint; empty is round robin.
 	Policy Policy `json:"policy,omitempty"`
+	// HashHeader is the metadata key whose value decides on the endpoint under RingHash; calls that do not carry it go
+	// to a random one. It is required with RingHash and not allowed without.
+	HashHeader string `json:"hashHeader,omitempty"`
+	// Faults are injected into calls to this service, in the caller's client, one after another in this order.
+	Faults []Fault `json:"faults,omitempty"`
+}
+
+// Fault delays or aborts a share of the calls to a service before they leave the caller. A call that is delayed and
+// aborted waits first. Two faults on the same calls draw independently and both apply: delays add up.
+type Fault struct {
+	// Caller is the service whose calls are meant; empty means every caller.
+	Caller string `json:"caller,omitempty"`
+	// Delay is added to DelayShare (0 to 1) of the calls.
+	Delay      time.Duration `json:"delay,omitempty"`
+	DelayShare float64       `json:"delayShare,omitempty"`
+	// AbortCode is what AbortShare (0 to 1) of the calls fail with; codes.OK where the fault aborts nothing. Only
+	// Unavailable is allowed besides, since it is the only code that stands for a callee that could not be reached.
+	AbortCode  codes.Code `json:"abortCode,omitempty"`
+	AbortShare float64    `json:"abortShare,omitempty"`
 }
 
 // Endpoint is one replica's address.
@@ -42,6 +67,9 @@ const (
 	RoundRobin Policy = "round_robin"
 	// LeastRequest takes, of two random endpoints, the one with fewer calls in flight from this caller.
 	LeastRequest Policy = "least_request"
+	// RingHash sends calls with the same value of HashHeader to the same endpoint for as long as it is there. When
+	// endpoints come or go, about one in as many values as there are endpoints moves.
+	RingHash Policy = "ring_hash"
 )
 
 // Validate tells what is wrong with the state, naming the service and what is allowed.
@@ -71,8 +99,20 @@ func (s State) Validate() error {
 func (s Service) validate() error {
 	switch s.Policy {
 	case "", RoundRobin, LeastRequest:
+		if s.HashHeader != "" {
+			return fmt.Errorf("hash header %q does nothing with policy %q, leave it out or give %q", s.HashHeader, s.Policy, RingHash)
+		}
+	case RingHash:
+		if !isHeader(s.HashHeader) {
+			return fmt.Errorf("hash header %q is not allowed, give %q a metadata key in lower case", s.HashHeader, RingHash)
+		}
 	default:
-		return fmt.Errorf("policy %q is not allowed, give %q or %q", s.Policy, RoundRobin, LeastRequest)
+		return fmt.Errorf("policy %q is not allowed, give %q, %q or %q", s.Policy, RoundRobin, LeastRequest, RingHash)
+	}
+	for _, fault := range s.Faults {
+		if err := fault.validate(); err != nil {
+			return err
+		}
 	}
 	type key struct {
 		address string
@@ -95,6 +135,28 @@ func (s Service) validate() error {
 	return nil
 }
 
+func (f Fault) validate() error {
+	switch {
+	case f.Delay < 0:
+		return fmt.Errorf("fault: delay %v is not allowed, give 0s or more", f.Delay)
+	case !(f.DelayShare >= 0 && f.DelayShare <= 1): // so that NaN is caught
+		return fmt.Errorf("fault: delay share %v is not allowed, give 0 to 1", f.DelayShare)
+	case !(f.AbortShare >= 0 && f.AbortShare <= 1):
+		return fmt.Errorf("fault: abort share %v is not allowed, give 0 to 1", f.AbortShare)
+	case f.AbortCode != codes.OK && f.AbortCode != codes.Unavailable:
+		return fmt.Errorf("fault: abort code %v is not allowed, give %v", f.AbortCode, codes.Unavailable)
+	case f.AbortShare > 0 && f.AbortCode == codes.OK:
+		return fmt.Errorf("fault: abort share %v without a code, give %v", f.AbortShare, codes.Unavailable)
+	}
+	return nil
+}
+
+// isHeader tells whether a metadata key can be hashed: binary keys cannot.
+func isHeader(key string) bool {
+	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789-_."
+	return key != "" && strings.Trim(key, allowed) == "" && !strings.HasSuffix(key, "-bin")
+}
+
 // normal returns the service in the one form in which equal meaning is equal data.
 func (s Service) normal() Service {
 	if s.Policy == "" {
@@ -108,5 +170,6 @@ func (s Service) normal() Service {
 }
 
 func (s Service) equal(other Service) bool {
-	return s.Name == other.Name && s.Policy == other.Policy && slices.Equal(s.Endpoints, other.Endpoints)
+	return s.Name == other.Name && s.Policy == other.Policy && s.HashHeader == other.HashHeader &&
+		slices.Equal(s.Endpoints, other.Endpoints) && slices.Equal(s.Faults, other.Faults)
 }
