@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -99,6 +100,7 @@ Exit codes: 0 done, 1 failed, 2 bad use.`,
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.psCommand(), a.scaleCommand(), a.killCommand(), a.restartCommand(), a.logsCommand(),
 		a.buyCommand(), a.loadCommand(), a.auditCommand(), a.traceCommand(), a.tracesCommand(), a.versionCommand(), a.conductorCommand(),
+		a.faultCommand(), a.knobsCommand(), a.eventsCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	return root
@@ -134,11 +136,16 @@ func (a *app) engine() (enginev1.EngineServiceClient, func() error, error) { ret
 
 // withEngine calls f with a connection to the engine.
 func (a *app) withEngine(f func(enginev1.EngineServiceClient) error) error {
-	engine, closeConn, err := a.engine()
+	return a.withMesh(func(conn *grpc.ClientConn) error { return f(enginev1.NewEngineServiceClient(conn)) })
+}
+
+// withMesh calls f with a connection to everything that steers the mesh.
+func (a *app) withMesh(f func(*grpc.ClientConn) error) error {
+	conn, err := client.Connect(a.dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(engine), closeConn())
+	return errors.Join(f(conn), conn.Close())
 }
 
 // explain is an error as people read it: what came over RPC without gRPC's own

@@ -31,25 +31,36 @@ type Address struct {
 // ErrNotRunning is in the chain of Dial's error when no engine answers.
 var ErrNotRunning = errors.New("no mesh is running")
 
-// Dial connects to the engine of stateDir. When none answers the error says so
-// and how to start one; errors.Is finds ErrNotRunning in it. The returned
-// function closes the connection.
+// Dial connects to EngineService as Connect does. The returned function closes
+// the connection.
 func Dial(stateDir string) (enginev1.EngineServiceClient, func() error, error) {
-	address, err := Read(stateDir)
+	conn, err := Connect(stateDir)
 	if err != nil {
 		return nil, nil, err
+	}
+	return enginev1.NewEngineServiceClient(conn), conn.Close, nil
+}
+
+// Connect connects to the engine of stateDir, which serves EngineService and
+// what else steers its mesh. When none answers the error says so and how to
+// start one; errors.Is finds ErrNotRunning in it. The caller closes the
+// connection.
+func Connect(stateDir string) (*grpc.ClientConn, error) {
+	address, err := Read(stateDir)
+	if err != nil {
+		return nil, err
 	}
 	// An engine that was killed leaves its file behind. Knocking costs nothing.
 	knock, err := net.DialTimeout("unix", address.Socket, time.Second)
 	if err != nil {
-		return nil, nil, notRunning(stateDir)
+		return nil, notRunning(stateDir)
 	}
 	knock.Close()
 	conn, err := grpc.NewClient("unix:"+address.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return nil, nil, fmt.Errorf("reach the engine at %s: %w", address.Socket, err)
+		return nil, fmt.Errorf("reach the engine at %s: %w", address.Socket, err)
 	}
-	return enginev1.NewEngineServiceClient(conn), conn.Close, nil
+	return conn, nil
 }
 
 // Read tells what the engine of stateDir, running or killed, wrote down.
