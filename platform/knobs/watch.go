@@ -3,6 +3,7 @@ package knobs
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -61,6 +62,7 @@ type watch struct {
 	log     *slog.Logger
 	first   func()
 	away    bool
+	last    map[string]string // the snapshot before
 }
 
 // once follows one stream to its end, and tells whether a snapshot came on it.
@@ -77,11 +79,18 @@ func (w *watch) once(ctx context.Context) (heard bool, err error) {
 			return heard, err
 		}
 		heard = true
-		if err := w.set.Apply(snapshot.GetValues()); err != nil {
+		values := snapshot.GetValues()
+		if w.away {
+			w.away = false
+			w.log.Info("the control plane is back")
+		}
+		if !maps.Equal(w.last, values) {
+			w.last = values
+			w.log.Info("knobs are set", "values", values)
+		}
+		if err := w.set.Apply(values); err != nil {
 			w.log.Error("a knob keeps its value", "error", err)
 		}
-		w.log.Info("knobs", "set", snapshot.GetValues(), "back", w.away)
-		w.away = false
 		w.first()
 	}
 }

@@ -19,9 +19,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	knobv1 "spillway.dev/proto/gen/spillway/knob/v1"
 )
 
-// ControlPlane tells gRPC clients about the services of a State. It is safe for concurrent use, and a
+// ControlPlane tells gRPC clients about the services of a State, and replicas about their knobs. It is safe for concurrent use, and a
 // prometheus.Collector of its own metrics.
 type ControlPlane struct {
 	log     *slog.Logger
@@ -32,6 +34,8 @@ type ControlPlane struct {
 	mu       sync.Mutex
 	services map[string]Service // nil before the first Set
 	views    map[string]*view   // by caller
+	knobs    knobValues
+	declared map[string]declaration // by service
 }
 
 var _ prometheus.Collector = (*ControlPlane)(nil)
@@ -39,11 +43,13 @@ var _ prometheus.Collector = (*ControlPlane)(nil)
 // NewControlPlane returns a control plane that knows nothing yet.
 func NewControlPlane(log *slog.Logger) *ControlPlane {
 	return &ControlPlane{
-		log:     log,
-		prefix:  strconv.FormatInt(time.Now().UnixNano(), 36) + ".",
-		loaded:  make(chan struct{}),
-		metrics: newMetrics(),
-		views:   make(map[string]*view),
+		log:      log,
+		prefix:   strconv.FormatInt(time.Now().UnixNano(), 36) + ".",
+		loaded:   make(chan struct{}),
+		metrics:  newMetrics(),
+		views:    make(map[string]*view),
+		knobs:    knobValues{changed: make(chan struct{})},
+		declared: make(map[string]declaration),
 	}
 }
 
@@ -75,6 +81,7 @@ func (c *ControlPlane) Set(state State) error {
 		}
 	}
 	c.services = next
+	c.knobs.set(state.Knobs)
 	if first {
 		close(c.loaded)
 	}
@@ -103,6 +110,7 @@ func (c *ControlPlane) Serve(ctx context.Context, lis net.Listener) error {
 	defer cancel()
 	grpcServer := grpc.NewServer()
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(grpcServer, newStreams(ctx, c))
+	knobv1.RegisterKnobServiceServer(grpcServer, &knobServer{plane: c})
 	// Streams never end by themselves, so a graceful stop would wait for ever; clients reconnect.
 	defer grpcServer.Stop()
 	defer context.AfterFunc(ctx, grpcServer.Stop)()
@@ -122,7 +130,7 @@ func (c *ControlPlane) viewFor(node *corev3.Node, kind resource.Type, names map[
 	defer c.mu.Unlock()
 	v, ok := c.views[caller]
 	if !ok {
-		v = newView(c.prefix)
+		v = newView(caller, c.prefix)
 		all := make([]Service, 0, len(c.services))
 		for _, service := range c.services {
 			all = append(all, service)

@@ -3,7 +3,10 @@
 //
 // The control plane serves LDS, RDS, CDS and EDS on one ADS stream from one document, State. Every caller (the part of
 // the node id before the slash) has a view of its own, so that configuration can differ between callers. Resources are
-// versioned one by one: what did not change is not sent again.
+// versioned one by one: what did not change is not sent again. Faults are part of a caller's view: its own client delays
+// or aborts its calls.
+//
+// Beside ADS the control plane serves KnobService: the values of State.Knobs, watched by the replicas of each service.
 //
 // A client must find the whole mesh on its first request, because an absent listener fails every call for it. So
 // nothing is served before the first Set; until then connections wait in the listener's backlog.

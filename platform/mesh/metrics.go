@@ -3,10 +3,11 @@ package mesh
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	nacks   *prometheus.CounterVec
-	pushed  *prometheus.CounterVec
-	changes prometheus.Counter
-	streams prometheus.Gauge
+	nacks    *prometheus.CounterVec
+	pushed   *prometheus.CounterVec
+	changes  prometheus.Counter
+	streams  prometheus.Gauge
+	watchers *prometheus.GaugeVec
 }
 
 func newMetrics() metrics {
@@ -27,11 +28,15 @@ func newMetrics() metrics {
 			Name: "spillway_mesh_streams",
 			Help: "Clients connected now.",
 		}),
+		watchers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "spillway_mesh_knob_watchers",
+			Help: "Replicas that watch their knobs now.",
+		}, []string{"service"}),
 	}
 }
 
 func (m metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.nacks, m.pushed, m.changes, m.streams}
+	return []prometheus.Collector{m.nacks, m.pushed, m.changes, m.streams, m.watchers}
 }
 
 // Describe implements prometheus.Collector.

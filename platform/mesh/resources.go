@@ -22,13 +22,14 @@ import (
 // goes first, so that a client never holds a reference to nothing.
 var pushOrder = [...]resource.Type{resource.ClusterType, resource.EndpointType, resource.RouteType, resource.ListenerType}
 
-// resourcesOf returns what describes a service, by type. All four carry the service's name.
-func resourcesOf(service Service) map[resource.Type]types.Resource {
+// resourcesOf returns what describes a service to a caller, by type. All four carry the service's name.
+func resourcesOf(service Service, caller string) map[resource.Type]types.Resource {
 	return map[resource.Type]types.Resource{
 		resource.ListenerType: listener(service.Name, &hcmv3.HttpConnectionManager{
 			RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{ConfigSource: ads(), RouteConfigName: service.Name}},
+			HttpFilters:    faultFilters(service.Faults, caller),
 		}),
-		resource.RouteType:    route(service.Name),
+		resource.RouteType:    route(service),
 		resource.ClusterType:  cluster(service),
 		resource.EndpointType: assignment(service),
 	}
@@ -51,15 +52,19 @@ func listener(name string, manager *hcmv3.HttpConnectionManager) *listenerv3.Lis
 	return &listenerv3.Listener{Name: name, ApiListener: &listenerv3.ApiListener{ApiListener: pack(manager)}}
 }
 
-func route(name string) *routev3.RouteConfiguration {
-	return &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{{
-		Name:    name,
+func route(service Service) *routev3.RouteConfiguration {
+	action := &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: service.Name}}
+	if service.Policy == RingHash {
+		action.HashPolicy = []*routev3.RouteAction_HashPolicy{{
+			PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: service.HashHeader}},
+		}}
+	}
+	return &routev3.RouteConfiguration{Name: service.Name, VirtualHosts: []*routev3.VirtualHost{{
+		Name:    service.Name,
 		Domains: []string{"*"},
 		Routes: []*routev3.Route{{
-			Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{}},
-			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: name},
-			}},
+			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{}},
+			Action: &routev3.Route_Route{Route: action},
 		}},
 	}}}
 }
@@ -76,8 +81,16 @@ func cluster(service Service) *clusterv3.Cluster {
 			MaxRequests: wrapperspb.UInt32(math.MaxUint32),
 		}}},
 	}
-	if service.Policy == LeastRequest {
+	switch service.Policy {
+	case LeastRequest:
 		c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	case RingHash:
+		c.LbPolicy = clusterv3.Cluster_RING_HASH
+		c.LbConfig = &clusterv3.Cluster_RingHashLbConfig_{RingHashLbConfig: &clusterv3.Cluster_RingHashLbConfig{
+			HashFunction:    clusterv3.Cluster_RingHashLbConfig_XX_HASH, // the only one that gRPC has
+			MinimumRingSize: wrapperspb.UInt64(ringSize),
+			MaximumRingSize: wrapperspb.UInt64(ringSize),
+		}}
 	}
 	return c
 }
@@ -85,7 +98,9 @@ func cluster(service Service) *clusterv3.Cluster {
 // assignment groups the endpoints by zone. Zone and weight are always set: clients refuse a group without a locality
 // and silently ignore one without a weight. The weight is the number of endpoints that take calls, so that every
 // endpoint gets the same share whatever its zone; a zone that only drains keeps weight 1, or its calls in flight would
-// lose their connections' home before the endpoints are removed.
+// lose their connections' home before the endpoints are removed. Under RingHash draining endpoints count too: there a
+// client divides a zone's weight by all its endpoints before it leaves out those that drain, and a changed share would
+// move values between endpoints that stay.
 func assignment(service Service) *endpointv3.ClusterLoadAssignment {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: service.Name}
 	var group *endpointv3.LocalityLbEndpoints
@@ -101,7 +116,8 @@ func assignment(service Service) *endpointv3.ClusterLoadAssignment {
 		health := corev3.HealthStatus_HEALTHY
 		if endpoint.Draining {
 			health = corev3.HealthStatus_DRAINING
-		} else {
+		}
+		if !endpoint.Draining || service.Policy == RingHash {
 			group.LoadBalancingWeight.Value++
 		}
 		group.LbEndpoints = append(group.LbEndpoints, &endpointv3.LbEndpoint{
@@ -119,6 +135,10 @@ func assignment(service Service) *endpointv3.ClusterLoadAssignment {
 	}
 	return out
 }
+
+// ringSize is the number of points on the ring of RingHash, and gRPC's own upper limit. The shares of n endpoints differ
+// from 1/n by about sqrt(n/ringSize) of it: 5 % for ten.
+const ringSize = 4096
 
 func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}}

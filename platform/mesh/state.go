@@ -93,6 +93,13 @@ func (s State) Validate() error {
 			return fmt.Errorf("mesh: service %q: %w", service.Name, err)
 		}
 	}
+	for service, values := range s.Knobs {
+		for name := range values {
+			if service == "" || name == "" {
+				return fmt.Errorf("mesh: knob %q of service %q: a name is missing", name, service)
+			}
+		}
+	}
 	return nil
 }
 
@@ -162,7 +169,7 @@ func (s Service) normal() Service {
 	if s.Policy == "" {
 		s.Policy = RoundRobin
 	}
-	s.Endpoints = slices.Clone(s.Endpoints)
+	s.Endpoints, s.Faults = slices.Clone(s.Endpoints), slices.Clone(s.Faults)
 	slices.SortFunc(s.Endpoints, func(a, b Endpoint) int {
 		return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Address, b.Address), cmp.Compare(a.Port, b.Port))
 	})

@@ -10,9 +10,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// view is what one caller is shown: a cache per resource type in which every resource has a version of its own. (The
+// view is what one caller is shown (faults are for some callers only): a cache per resource type in which every resource has a version of its own. (The
 // library's snapshot cache versions a type as a whole and would send every service's endpoints when one has changed.)
 type view struct {
+	caller string
 	caches map[resource.Type]*cache.LinearCache
 	// unknown holds the names that the caller asked for and the mesh does not have.
 	unknown map[string]bool
@@ -20,8 +21,8 @@ type view struct {
 
 // newView returns an empty view. prefix must differ between processes that serve the same clients one after another:
 // it tells a client's version from before a restart from one of ours.
-func newView(prefix string) *view {
-	v := &view{caches: make(map[resource.Type]*cache.LinearCache, len(pushOrder)), unknown: make(map[string]bool)}
+func newView(caller, prefix string) *view {
+	v := &view{caller: caller, caches: make(map[resource.Type]*cache.LinearCache, len(pushOrder)), unknown: make(map[string]bool)}
 	for _, kind := range pushOrder {
 		v.caches[kind] = cache.NewLinearCache(kind, cache.WithVersionPrefix(prefix))
 	}
@@ -37,7 +38,7 @@ func (v *view) show(services []Service, gone []string) error {
 	}
 	for _, service := range services {
 		delete(v.unknown, service.Name)
-		for kind, res := range resourcesOf(service) {
+		for kind, res := range resourcesOf(service, v.caller) {
 			updates[kind][service.Name] = res
 		}
 	}
