@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"spillway.dev/platform/capacity"
+	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/outbound"
 	"spillway.dev/platform/telemetry"
 )
@@ -32,6 +33,7 @@ type App struct {
 	telemetry      *telemetry.Telemetry
 	outbound       *outbound.Chain
 	station        *capacity.Station
+	knobs          *knobs.Set
 	server         *grpc.Server
 
 	loopback     *bufconn.Listener
@@ -73,6 +75,10 @@ func (a *App) Tracer() trace.Tracer { return a.telemetry.Tracer() }
 
 // Server takes RPC services. Their health names and reflection follow by themselves.
 func (a *App) Server() grpc.ServiceRegistrar { return a.server }
+
+// Knobs takes the settings that may change while the replica runs. All are declared in Build; before warm-up they have
+// the values that the control plane sent, or their defaults when it could not be asked.
+func (a *App) Knobs() *knobs.Set { return a.knobs }
 
 // Dial returns a connection to a downstream, through the outbound chain, closed at the end of the drain. callee is the
 // downstream's name in the mesh, for metrics; target is where to find it, such as "xds:///inventory". It does not wait:

@@ -48,6 +48,9 @@ type settings struct {
 	DeadlineDefault time.Duration `env:"SPILLWAY_DEADLINE_DEFAULT" envDefault:"5s"`
 	DeadlineShave   time.Duration `env:"SPILLWAY_DEADLINE_SHAVE" envDefault:"5ms"`
 	RetryAttempts   int           `env:"SPILLWAY_RETRY_ATTEMPTS" envDefault:"2"`
+
+	// ControlTarget is the control plane, which the replica's knobs are watched from; empty: none are.
+	ControlTarget string `env:"SPILLWAY_CONTROL_TARGET"`
 }
 
 // check gives the rules beyond each variable's type.

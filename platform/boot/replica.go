@@ -19,6 +19,7 @@ import (
 	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/health"
 	"spillway.dev/platform/inbound"
+	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/outbound"
 	"spillway.dev/platform/telemetry"
 )
@@ -40,6 +41,8 @@ type replica struct {
 	work       context.Context // the workers'; ends at their drain step
 	stopWork   context.CancelFunc
 	failed     chan error // a listener gave up
+
+	control *grpc.ClientConn // nil without SPILLWAY_CONTROL_TARGET
 }
 
 // newReplica does the first steps: telemetry, listeners, admin port, chains.
@@ -51,7 +54,7 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	r := &replica{cfg: cfg, zone: cfg.Zone, health: health.NewServer(), open: &atomic.Bool{}, failed: make(chan error, 8)}
-	r.app = &App{name: spec.Name, instance: cfg.Instance, log: tel.Log(), telemetry: tel}
+	r.app = &App{name: spec.Name, instance: cfg.Instance, log: tel.Log(), telemetry: tel, knobs: knobs.NewSet()}
 	r.app.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.work, r.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -68,6 +71,9 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 	r.admin = newHTTPServer(r.adminHandler(), tel.Log())
 	go r.supervise("admin HTTP", func() error { return r.admin.Serve(r.adminListener) })
 
+	if err := tel.Registry().Register(r.app.knobs); err != nil {
+		return nil, fmt.Errorf("knobs: %w", err)
+	}
 	station, err := capacity.New(capacity.Config{
 		Slots: cfg.Slots, ServiceTime: cfg.ServiceTime, Distribution: cfg.Distribution, Seed: seed(spec.Name, cfg.Instance),
 	}, tel.Registry())
@@ -96,6 +102,9 @@ func (r *replica) build(ctx context.Context, spec Spec) error {
 	defer context.AfterFunc(ctx, cancel)()
 	if err := spec.Build(bounded, r.app); err != nil {
 		return fmt.Errorf("build: %w", err)
+	}
+	if err := r.dialControl(); err != nil {
+		return err
 	}
 	for _, h := range r.app.https {
 		var err error
@@ -132,7 +141,9 @@ func (r *replica) start(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, r.cfg.StartTimeout)
 	defer cancel()
 
+	known := r.watchKnobs()
 	r.reach(bounded)
+	known(bounded)
 	if ctx.Err() != nil {
 		return
 	}
