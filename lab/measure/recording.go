@@ -1,8 +1,8 @@
 package measure
 
-// Recording is everything that was recorded of one run of one variant. The zero
-// value of a field means that it was not recorded; a measure that needs it is
-// then left out, never guessed.
+// Recording is everything that was recorded of one run of one variant. What is
+// nil or empty was not recorded; a measure that needs it is then left out, never
+// guessed. Every number is finite: a rate that could not be had has no point.
 type Recording struct {
 	Variant string `json:"variant"`
 	// Repeat counts the runs of the variant from 0.
@@ -48,20 +48,24 @@ type Recording struct {
 	// CutShort says that the run was stopped before Duration.
 	CutShort bool `json:"cut_short,omitempty"`
 
+	// The four counts are nil when they were not counted: 0 says that somebody
+	// looked and there was none.
+
 	// Lost counts requests that somebody sent and nobody answered: a replica or
 	// a connection went away under them and no repetition helped. A refusal is
 	// an answer.
-	Lost int64 `json:"lost"`
+	Lost *int64 `json:"lost,omitempty"`
 	// Doubles counts executions of a handler beyond the first of a request.
-	Doubles int64 `json:"doubles"`
+	Doubles *int64 `json:"doubles,omitempty"`
 	// SessionsLost counts people who had signed in and were told that their
 	// session is not known, and not because it ended.
-	SessionsLost int64 `json:"sessions_lost"`
+	SessionsLost *int64 `json:"sessions_lost,omitempty"`
 	// QuotaBreaches counts charges that the bank refused over its quota.
-	QuotaBreaches int64 `json:"quota_breaches"`
+	QuotaBreaches *int64 `json:"quota_breaches,omitempty"`
 }
 
-// Point is a value that holds from T until the next point of its series.
+// Point is a value that holds from T until the next point of its series. The
+// first one also stands for the time before it.
 type Point struct {
 	// T is in scenario seconds since the load began.
 	T float64 `json:"t"`
@@ -120,9 +124,10 @@ type Whole struct {
 // Service is what was recorded of one service.
 type Service struct {
 	Name string `json:"name"`
-	// Scaled says that something may change its number of replicas in this
-	// variant: an autoscaler, or the scenario by hand. Only scaled services
-	// enter the elasticity measures.
+	// Scaled says that an autoscaler or the scenario may change its number of
+	// replicas in this variant or in another one of the same scenario. Only
+	// scaled services enter the elasticity measures, and so every variant is
+	// judged over the same services.
 	Scaled bool `json:"scaled"`
 
 	// Offered, Answered and Refused are calls per real second at its replicas;
@@ -140,12 +145,13 @@ type Service struct {
 	// asked for, Attempts is what they sent, repetitions included.
 	Calls    Series `json:"calls,omitempty"`
 	Attempts Series `json:"attempts,omitempty"`
-	// Ready and Desired are numbers of replicas.
+	// Ready, Desired and Running are numbers of replicas. Running ones have a
+	// node and so are paid for: they start, are ready or drain.
 	Ready   Series `json:"ready,omitempty"`
 	Desired Series `json:"desired,omitempty"`
-	// PerReplica is how many calls reached each replica that was ready at the
-	// end of the measured time, over that time or since it became ready.
-	PerReplica map[string]Share `json:"per_replica,omitempty"`
+	Running Series `json:"running,omitempty"`
+	// Replicas are all that were ever ready.
+	Replicas []Replica `json:"replicas,omitempty"`
 
 	// CapacityOfOne is the calibrated capacity of one replica in calls per real
 	// second: slots ÷ mean service time, without slow-down.
@@ -161,19 +167,21 @@ type Service struct {
 	ServiceTime float64 `json:"service_time_ms"`
 }
 
-// Share is one replica's part of the calls.
-type Share struct {
-	// Calls reached the replica in the time in which it was ready.
-	Calls float64 `json:"calls"`
-	// Ready is that time in scenario seconds.
-	Ready float64 `json:"ready_s"`
+// Replica is one replica of a service in the time in which it was ready.
+type Replica struct {
+	Name string `json:"name"`
+	// From and To bound that time; To is Duration when it was ready to the end.
+	From float64 `json:"from"`
+	To   float64 `json:"to"`
+	// Calls is per real second at this replica.
+	Calls Series `json:"calls,omitempty"`
 }
 
 // Edge is the calls of one service to another.
 type Edge struct {
 	Caller string `json:"caller"`
 	Callee string `json:"callee"`
-	// Calls is per real second.
+	// Calls is what the caller asked for, per real second, without repetitions.
 	Calls Series `json:"calls,omitempty"`
 }
 
