@@ -29,10 +29,10 @@ func check(m *manifest.Mesh) error {
 		if !slices.ContainsFunc(s.Spec.Ports, isMeshPort) {
 			continue
 		}
-		switch policy := mesh.Policy(s.Annotations[policyAnnotation]); policy {
-		case "", mesh.RoundRobin, mesh.LeastRequest:
-		default:
-			errs = append(errs, fmt.Errorf("in Service %s: metadata.annotations[%s] is %q; give %q or %q", s.Name, policyAnnotation, policy, mesh.RoundRobin, mesh.LeastRequest))
+		// What the control plane would refuse of one Service it refuses for all.
+		policy := mesh.Service{Name: s.Name, Policy: mesh.Policy(s.Annotations[policyAnnotation]), HashHeader: s.Annotations[hashHeaderAnnotation]}
+		if err := (mesh.State{Services: []mesh.Service{policy}}).Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("in Service %s: metadata.annotations[%s]: %w", s.Name, policyAnnotation, err))
 		}
 		if names[s.Name] {
 			errs = append(errs, fmt.Errorf("in Service %s: metadata.name is there twice; the local engine knows one namespace, give another name", s.Name))

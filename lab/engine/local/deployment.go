@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"spillway.dev/lab/engine/local/rollout"
 )
@@ -22,6 +23,8 @@ const restartedAt = "kubectl.kubernetes.io/restartedAt"
 // deployment is a Deployment and its pods. Engine.mu guards it.
 type deployment struct {
 	name     string
+	created  time.Time
+	meta     metav1.ObjectMeta
 	spec     appsv1.DeploymentSpec
 	template *corev1.PodTemplateSpec
 	hash     string // of template
@@ -44,7 +47,7 @@ func (d *deployment) adopt(m *appsv1.Deployment) {
 	if d.spec.Replicas == nil && replicas(m.Spec) != 1 {
 		d.scaled = nil
 	}
-	d.spec, d.removed = m.Spec, false
+	d.meta, d.spec, d.removed = m.ObjectMeta, m.Spec, false
 	d.stamp()
 }
 

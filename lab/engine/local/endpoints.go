@@ -19,8 +19,12 @@ import (
 const meshPort = "grpc"
 
 // policyAnnotation on a Service says how callers choose among its endpoints:
-// round_robin (the default) or least_request.
-const policyAnnotation = "spillway.dev/policy"
+// round_robin (the default), least_request or ring_hash. hashHeaderAnnotation is
+// the metadata key whose value decides under ring_hash.
+const (
+	policyAnnotation     = "spillway.dev/policy"
+	hashHeaderAnnotation = "spillway.dev/hash-header"
+)
 
 // endpoint is a pod behind a port of a Service.
 type endpoint struct {
@@ -68,13 +72,16 @@ func ready(all []endpoint) []string {
 // or without endpoints: one that is missing fails every call to it for good.
 // Engine.mu is held.
 func (e *Engine) state() (mesh.State, error) {
-	state := mesh.State{Services: []mesh.Service{}}
+	state := mesh.State{Services: []mesh.Service{}, Knobs: e.knobs}
 	for _, s := range e.manifests.Services {
 		i := slices.IndexFunc(s.Spec.Ports, isMeshPort)
 		if i < 0 {
 			continue
 		}
-		service := mesh.Service{Name: s.Name, Endpoints: []mesh.Endpoint{}, Policy: mesh.Policy(s.Annotations[policyAnnotation])}
+		service := mesh.Service{
+			Name: s.Name, Endpoints: []mesh.Endpoint{}, Faults: e.faults[s.Name],
+			Policy: mesh.Policy(s.Annotations[policyAnnotation]), HashHeader: s.Annotations[hashHeaderAnnotation],
+		}
 		for _, ep := range e.endpoints(s, s.Spec.Ports[i]) {
 			address, text, err := net.SplitHostPort(ep.address)
 			if err != nil {
@@ -107,6 +114,7 @@ func (e *Engine) announce() {
 	for _, door := range e.doors {
 		door.proxy.Set(ready(e.endpoints(door.service, door.port)))
 	}
+	e.revision++
 	close(e.changed)
 	e.changed = make(chan struct{})
 }

@@ -17,10 +17,8 @@ import (
 	"spillway.dev/lab/engine/local/process"
 	"spillway.dev/lab/engine/local/store"
 	"spillway.dev/lab/engine/manifest"
+	"spillway.dev/platform/mesh"
 )
-
-// overlay is what the local engine runs, below Options.Root.
-const overlay = "overlays/local"
 
 // Engine is a running mesh. Its methods are safe for concurrent use.
 type Engine struct {
@@ -69,9 +67,13 @@ type Engine struct {
 	manifests   *manifest.Mesh
 	deployments map[string]*deployment
 	stopping    bool
-	announced   []byte        // the latest state of the mesh
-	complaint   string        // why the state after it could not be announced
-	late        []string      // what of the front doors waits for the next start
+	announced   []byte   // the latest state of the mesh
+	complaint   string   // why the state after it could not be announced
+	late        []string // what of the front doors waits for the next start
+	faults      map[string][]mesh.Fault
+	knobs       map[string]map[string]string
+	revision    uint64        // counts what changed is closed for
+	prometheus  string        // where the Prometheus HTTP API is served
 	changed     chan struct{} // closed and replaced at every change
 }
 

@@ -21,7 +21,7 @@ var mistakes = []mistake{
 		`Deployment echo: unknown field "spec.replicass" (in overlays/local/echo.yaml)`,
 	}, {
 		"a policy that callers do not have", "echo.yaml", "  name: echo\nspec:\n  type:", "  name: echo\n  annotations: {spillway.dev/policy: fastest}\nspec:\n  type:",
-		`Service echo: metadata.annotations[spillway.dev/policy] is "fastest"; give "round_robin" or "least_request"`,
+		`Service echo: metadata.annotations[spillway.dev/policy]: mesh: service "echo": policy "fastest" is not allowed, give "round_robin", "least_request" or "ring_hash"`,
 	}, {
 		"a surge that is no number", "echo.yaml", "maxSurge: 1", "maxSurge: many",
 		`Deployment echo: spec.strategy.rollingUpdate.maxSurge many: give a number of pods or a percentage`,

@@ -1,12 +1,20 @@
 package local
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"google.golang.org/grpc"
+
+	"spillway.dev/lab/engine/manifest"
+	"spillway.dev/lab/nodepool"
 	"spillway.dev/lab/trace"
 )
+
+// overlay is what the engine runs when Options.Overlay is empty.
+const overlay = "overlays/local"
 
 // Options is what Up needs to know.
 type Options struct {
@@ -23,7 +31,27 @@ type Options struct {
 	// Conductor is the command of the control plane's process, which calls
 	// Conduct. Empty: this program with the argument "conductor".
 	Conductor []string
+	// Overlay is what to run, below k8s/. Empty: overlays/local.
+	Overlay string
+	// Variant is what an experiment changes in the overlay.
+	Variant manifest.Variant
+	// Nodes are the modelled nodes that pods wait for. Nil: one node, always there,
+	// with room for all.
+	Nodes *nodepool.Config
+	// Timelapse is by how much the delays of Nodes are divided; 0 means 1. GetInfo
+	// tells it to others.
+	Timelapse float64
+	// Register adds services to the engine's socket. It is called before the
+	// socket is served, within Up.
+	Register func(grpc.ServiceRegistrar)
+	// Niceness of the replicas, 0 to 19: with more than 0 the system gives them the
+	// CPU only when nothing else wants it.
+	Niceness int
 }
+
+func (o Options) overlay() string { return cmp.Or(o.Overlay, overlay) }
+
+func (o Options) timelapse() float64 { return cmp.Or(o.Timelapse, 1) }
 
 // EventKind says what an Event is about.
 type EventKind int

@@ -32,6 +32,7 @@ type pod struct {
 	hash           string
 	image          string // the program
 	dir            string
+	created        time.Time
 	ports          map[string]int // by the container port's name
 	out            *logs.Writer
 
@@ -44,16 +45,33 @@ type pod struct {
 
 // podStatus is what is known of a pod.
 type podStatus struct {
-	process     *process.Process // nil while no container runs
-	startedAt   time.Time        // of the container
-	ready       bool
-	readySince  time.Time
-	restarts    int32
-	reason      string    // why it waits or how it last ended
-	retryAt     time.Time // when a container that ended is started again
-	terminating bool
-	drains      bool // was an endpoint when it was deleted
-	hasty       bool // skips the preStop sleep
+	node         string           // the modelled node, empty while it is pending
+	boundAt      time.Time        // when it got the node
+	process      *process.Process // nil while no container runs
+	firstStart   time.Time        // of its first container
+	startedAt    time.Time        // of the container
+	ready        bool
+	readySince   time.Time
+	readyChanged time.Time // when ready last became what it is
+	restarts     int32
+	reason       string    // why it waits or how it last ended
+	retryAt      time.Time // when a container that ended is started again
+	paused       bool      // the container is stopped by SIGSTOP
+	terminating  bool
+	deletedAt    time.Time
+	drains       bool // was an endpoint when it was deleted
+	hasty        bool // skips the preStop sleep
+}
+
+// setReady notes whether the pod takes work.
+func (s *podStatus) setReady(ready bool, now time.Time) {
+	if s.ready != ready {
+		s.readyChanged = now
+	}
+	if ready {
+		s.readySince = now
+	}
+	s.ready = ready
 }
 
 func (p *pod) container() corev1.Container { return p.template.Spec.Containers[0] }
@@ -87,6 +105,7 @@ func (e *Engine) newPod(d *deployment) (*pod, error) {
 		template: d.template,
 		hash:     d.hash,
 		image:    e.program(d.template),
+		created:  time.Now(),
 		ports:    map[string]int{},
 		stop:     make(chan struct{}),
 		done:     make(chan struct{}),
@@ -109,6 +128,7 @@ func (e *Engine) newPod(d *deployment) (*pod, error) {
 	}
 	p.dir = dir
 	p.out = e.logs.Writer(p.workload, p.name)
+	p.status.node, p.status.boundAt, p.status.readyChanged = unlimitedNode, p.created, p.created
 	return p, nil
 }
 
@@ -149,7 +169,7 @@ func (p *pod) spec() (process.Spec, error) {
 	}
 	env, args, err := podenv.Container(p.container(), podenv.Source{
 		Pod: podenv.Pod{
-			Name: p.name, Namespace: "default", IP: host, Node: "localhost",
+			Name: p.name, Namespace: Namespace, IP: host, Node: p.status.node,
 			ServiceAccount: p.template.Spec.ServiceAccountName,
 			Labels:         p.template.Labels, Annotations: p.template.Annotations,
 		},
@@ -231,7 +251,7 @@ func (p *pod) delete(hasty bool) {
 	if p.status.terminating {
 		return
 	}
-	p.status.terminating = true
+	p.status.terminating, p.status.deletedAt = true, time.Now()
 	p.status.drains = p.status.ready
 	p.status.hasty = hasty
 	close(p.stop)

@@ -28,7 +28,8 @@ func (p *pod) run() {
 		} else {
 			ended := p.watch(c)
 			p.note(ended, func(s *podStatus) {
-				s.process, s.ready = nil, false
+				s.process, s.paused = nil, false
+				s.setReady(false, time.Now())
 				s.reason = ended
 				if !s.terminating {
 					s.restarts++
@@ -84,7 +85,12 @@ func (p *pod) startContainer() (*process.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.note("started", func(s *podStatus) { s.process, s.startedAt, s.reason = c, time.Now(), "" })
+	p.note("started", func(s *podStatus) {
+		s.process, s.startedAt, s.reason = c, time.Now(), ""
+		if s.firstStart.IsZero() {
+			s.firstStart = s.startedAt
+		}
+	})
 	return c, nil
 }
 
@@ -200,10 +206,8 @@ func (p *pod) setReady(ctx context.Context, ready bool, why error) {
 		if ctx.Err() != nil || s.process == nil {
 			return
 		}
-		s.ready, s.reason = ready, ""
-		if ready {
-			s.readySince = time.Now()
-		} else {
+		s.setReady(ready, time.Now())
+		if s.reason = ""; !ready {
 			s.reason = text
 		}
 	})

@@ -50,6 +50,8 @@ func (e api) GetInfo(context.Context, *enginev1.GetInfoRequest) (*enginev1.GetIn
 		OtlpAddress:        e.otlpAddr,
 		StateDir:           e.dir.path,
 		Ready:              ready,
+		PrometheusUrl:      e.prometheus,
+		Timelapse:          e.options.timelapse(),
 	}, nil
 }
 
@@ -102,18 +104,10 @@ func (e *Engine) find(name string) (*deployment, error) {
 
 // Scale implements EngineService. The number holds until the manifest's changes.
 func (e api) Scale(_ context.Context, request *enginev1.ScaleRequest) (*enginev1.ScaleResponse, error) {
-	if n := request.GetReplicas(); n < 0 || n > maxReplicas {
-		return nil, status.Errorf(codes.InvalidArgument, "%d replicas: give 0 to %d", n, maxReplicas)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	d, err := e.find(request.GetWorkload())
+	previous, err := e.SetReplicas(request.GetWorkload(), int(request.GetReplicas()))
 	if err != nil {
 		return nil, err
 	}
-	previous, wanted := d.wanted(), int(request.GetReplicas())
-	d.scaled = &wanted
-	e.wakeUp()
 	return &enginev1.ScaleResponse{Previous: int32(previous)}, nil
 }
 

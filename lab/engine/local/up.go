@@ -141,7 +141,8 @@ func (e *Engine) endLeftovers() error {
 
 // load reads and checks the overlay and puts the engine's own addresses into it.
 func (e *Engine) load() (*manifest.Mesh, error) {
-	m, err := manifest.Load(filepath.Join(e.options.Root, "k8s"), overlay)
+	overlay := e.options.overlay()
+	m, err := manifest.LoadVariant(filepath.Join(e.options.Root, "k8s"), overlay, e.options.Variant, filepath.Join(e.dir.path, "variant"))
 	if err != nil {
 		return nil, err
 	}
@@ -309,7 +310,7 @@ func (e *Engine) adopt() {
 	for _, m := range e.manifests.Deployments {
 		d := e.deployments[m.Name]
 		if d == nil {
-			d = &deployment{name: m.Name}
+			d = &deployment{name: m.Name, created: time.Now()}
 			e.deployments[m.Name] = d
 		}
 		d.adopt(m)
@@ -346,6 +347,9 @@ func (e *Engine) serveAPI() error {
 	}
 	e.api = grpc.NewServer()
 	enginev1.RegisterEngineServiceServer(e.api, api{Engine: e})
+	if e.options.Register != nil {
+		e.options.Register(e.api)
+	}
 	e.serve(e.api, lis)
 	return e.dir.announce(socket, e.started)
 }

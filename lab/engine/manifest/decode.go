@@ -38,8 +38,8 @@ var newObject = map[metav1.TypeMeta]func() any{
 
 // Decode reads a YAML stream of Kubernetes objects. A field that the object's
 // type does not have is an error that names object and field, and the files
-// below root in which it stands.
-func Decode(text []byte, root string) (*Mesh, error) {
+// below roots in which it stands.
+func Decode(text []byte, roots ...string) (*Mesh, error) {
 	mesh := &Mesh{ConfigMaps: map[string]*corev1.ConfigMap{}}
 	ignored := ignoredSet{}
 	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
@@ -51,17 +51,18 @@ func Decode(text []byte, root string) (*Mesh, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read manifests: %w", err)
 		}
-		if err := mesh.add(doc, root, ignored); err != nil {
+		if err := mesh.add(doc, roots, ignored); err != nil {
 			return nil, err
 		}
 	}
 	mesh.Ignored = ignored.list()
 	slices.SortFunc(mesh.Deployments, func(a, b *appsv1.Deployment) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(mesh.Services, func(a, b *corev1.Service) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(mesh.HPAs, func(a, b *autoscalingv2.HorizontalPodAutoscaler) int { return strings.Compare(a.Name, b.Name) })
 	return mesh, mesh.check()
 }
 
-func (m *Mesh) add(doc []byte, root string, ignored ignoredSet) error {
+func (m *Mesh) add(doc []byte, roots []string, ignored ignoredSet) error {
 	text, err := yaml.YAMLToJSONStrict(doc)
 	if err != nil {
 		return fmt.Errorf("read manifests: %w", err)
@@ -91,7 +92,7 @@ func (m *Mesh) add(doc []byte, root string, ignored ignoredSet) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if len(strict) > 0 {
-		return fmt.Errorf("%s: %w%s", name, errors.Join(strict...), blame(root, head.TypeMeta, strict))
+		return fmt.Errorf("%s: %w%s", name, errors.Join(strict...), blame(roots, head.TypeMeta, strict))
 	}
 	var fields map[string]any
 	if err := json.Unmarshal(text, &fields); err != nil {
@@ -107,6 +108,8 @@ func (m *Mesh) add(doc []byte, root string, ignored ignoredSet) error {
 		m.ConfigMaps[object.Name] = object
 	case *corev1.PersistentVolumeClaim:
 		m.Claims = append(m.Claims, object)
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		m.HPAs = append(m.HPAs, object)
 	}
 	return nil
 }
@@ -151,15 +154,52 @@ func (m *Mesh) check() error {
 			}
 		}
 	}
+	targets := map[string]string{}
+	for _, h := range m.HPAs {
+		target := h.Spec.ScaleTargetRef
+		refuse := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("HorizontalPodAutoscaler %s: %s", h.Name, fmt.Sprintf(format, args...)))
+		}
+		if target.Kind != "Deployment" || m.Deployment(target.Name) == nil {
+			refuse("spec.scaleTargetRef names %s %q; there is no such Deployment", target.Kind, target.Name)
+		} else if other := targets[target.Name]; other != "" {
+			refuse("spec.scaleTargetRef names Deployment %s, which %s scales already; two of them undo each other's work", target.Name, other)
+		}
+		targets[target.Name] = h.Name
+		least := int32(1)
+		if h.Spec.MinReplicas != nil {
+			least = *h.Spec.MinReplicas
+		}
+		if least < 0 || h.Spec.MaxReplicas < max(least, 1) {
+			refuse("it scales from spec.minReplicas %d to spec.maxReplicas %d; give a maximum of at least 1 and of at least the minimum", least, h.Spec.MaxReplicas)
+		}
+	}
 	return errors.Join(errs...)
 }
 
 var index = regexp.MustCompile(`\[\d+\]`)
 
-// blame looks for the files below root in which the unknown fields stand.
+// blame looks for the files below roots in which the unknown fields stand.
 // Kustomize merges patches from several files, so the rendered object does not
 // tell; the same strict reading of every single file does.
-func blame(root string, kind metav1.TypeMeta, unknown []error) string {
+func blame(roots []string, kind metav1.TypeMeta, unknown []error) string {
+	var files []string
+	for _, root := range roots {
+		for _, file := range filesWith(root, kind, unknown) {
+			if !slices.Contains(files, file) {
+				files = append(files, file)
+			}
+		}
+	}
+	if len(files) == 0 {
+		return ""
+	}
+	return " (in " + strings.Join(files, ", ") + ")"
+}
+
+// filesWith lists the files below root, relative to it, in which an object of a
+// kind has one of the unknown fields.
+func filesWith(root string, kind metav1.TypeMeta, unknown []error) []string {
 	plain := func(err error) string { return index.ReplaceAllString(err.Error(), "[]") }
 	var files []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -191,8 +231,8 @@ func blame(root string, kind metav1.TypeMeta, unknown []error) string {
 			}
 		}
 	})
-	if err != nil || len(files) == 0 {
-		return ""
+	if err != nil {
+		return nil
 	}
-	return " (in " + strings.Join(files, ", ") + ")"
+	return files
 }

@@ -17,6 +17,7 @@ const (
 	whyAccount = "there is no API server to have an account at"
 	whyClaim   = "a claim is a directory of the state directory"
 	whyProbe   = "a failed probe ends the container within the pod's own grace period"
+	whyNodes   = "modelled nodes are alike, and filled one after another"
 	whyUnknown = "the local engine does not act on it"
 	whyKind    = "the local engine does not know "
 )
@@ -34,10 +35,10 @@ var rules = map[string][]rule{
 		{"spec.template.spec.restartPolicy", ""},
 		{"spec.template.spec.serviceAccountName", whyAccount},
 		{"spec.template.spec.automountServiceAccountToken", whyAccount},
-		{"spec.template.spec.enableServiceLinks", "a process gets no service links anyway"},
+		{"spec.template.spec.enableServiceLinks", ""},
 		{"spec.template.spec.securityContext", whyUser},
-		{"spec.template.spec.topologySpreadConstraints", "there is one machine"},
-		{"spec.template.spec.affinity", "there is one machine"},
+		{"spec.template.spec.topologySpreadConstraints", whyNodes},
+		{"spec.template.spec.affinity", whyNodes},
 		{"spec.template.spec.volumes[].name", ""},
 		{"spec.template.spec.volumes[].configMap.name", ""},
 		{"spec.template.spec.volumes[].emptyDir", ""},
@@ -58,7 +59,9 @@ var rules = map[string][]rule{
 		{"spec.template.spec.containers[].volumeMounts", "nothing is mounted; $(VOLUME_<NAME>) is the volume's directory"},
 		{"spec.template.spec.containers[].lifecycle.preStop.sleep.seconds", ""},
 		{"spec.template.spec.containers[].securityContext", whyUser},
-		{"spec.template.spec.containers[].resources", "no cgroup holds a process; a replica's capacity is modelled"},
+		{"spec.template.spec.containers[].resources.requests.cpu", ""},
+		{"spec.template.spec.containers[].resources.requests", "a modelled node runs out of CPU only"},
+		{"spec.template.spec.containers[].resources.limits", "no cgroup holds a process; a replica's capacity is modelled"},
 	}...),
 	"Service": {
 		{"metadata.name", ""}, {"metadata.labels", ""}, {"metadata.annotations", ""}, {"metadata.namespace", ""},
@@ -72,6 +75,11 @@ var rules = map[string][]rule{
 	"PersistentVolumeClaim": {
 		{"metadata.name", ""}, {"metadata.labels", ""}, {"metadata.annotations", ""}, {"metadata.namespace", ""},
 		{"spec", whyClaim},
+	},
+	// The autoscaler is Kubernetes' own controller: it acts on all that its type has.
+	"HorizontalPodAutoscaler": {
+		{"metadata.name", ""}, {"metadata.labels", ""}, {"metadata.annotations", ""}, {"metadata.namespace", ""},
+		{"spec", ""},
 	},
 }
 
@@ -93,9 +101,8 @@ func probeRules() []rule {
 
 // idleKinds are read, strictly, and have nothing to do on one machine.
 var idleKinds = map[string]string{
-	"ServiceAccount":          whyAccount,
-	"PodDisruptionBudget":     "nothing here evicts pods",
-	"HorizontalPodAutoscaler": "the engine runs no autoscaler",
+	"ServiceAccount":      whyAccount,
+	"PodDisruptionBudget": "a modelled node that is taken back asks nobody",
 }
 
 // ignoredSet gathers who says the same ignored thing.
@@ -157,11 +164,12 @@ func (s ignoredSet) fields(kind, name string, fields map[string]any) {
 	walk("", fields)
 }
 
-// ruleFor finds the rule that decides path as a whole: the path's own, or one
-// of what holds it. A rule for something below it decides nothing yet.
+// ruleFor finds the rule that decides path as a whole: the path's own, unless
+// another one says more about a part of it, or one of what holds it. A rule for
+// something below it decides nothing yet.
 func ruleFor(kind, path string) (rule, bool) {
 	for _, r := range rules[kind] {
-		if r.path == path {
+		if r.path == path && !slices.ContainsFunc(rules[kind], func(below rule) bool { return strings.HasPrefix(below.path, path+".") }) {
 			return r, true
 		}
 	}

@@ -195,7 +195,7 @@ metadata: {name: echo}
 		got = append(got, i.What)
 	}
 	want := []string{
-		"Deployment spec.template.spec.containers[].resources",
+		"Deployment spec.template.spec.containers[].resources.limits",
 		"Deployment spec.template.spec.containers[].startupProbe.exec.command[]",
 		"Deployment spec.template.spec.containers[].tty",
 		"PodDisruptionBudget",

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -17,6 +18,8 @@ type Mesh struct {
 	Services    []*corev1.Service
 	ConfigMaps  map[string]*corev1.ConfigMap
 	Claims      []*corev1.PersistentVolumeClaim
+	// HPAs are for whoever scales: nothing in this package acts on them.
+	HPAs []*autoscalingv2.HorizontalPodAutoscaler
 	// Ignored is what the overlay says and the local engine does not act on.
 	Ignored []Ignored
 }
