@@ -115,3 +115,35 @@ func (s *source) draw() time.Duration {
 func newRandom(seed, stream uint64) *rand.Rand {
 	return rand.New(rand.NewPCG(stream, seed^stream))
 }
+
+// pace is by how much service times are stretched: a slow-down that somebody sets, times the cold of a replica that has
+// just started. Times are offsets from the owner's epoch.
+type pace struct {
+	slowdown   float64
+	coldFactor float64
+	coldFor    time.Duration
+	// started is when the cold began to fade, once begun is true.
+	started time.Duration
+	begun   bool
+}
+
+// at is the factor for a request that is admitted at now. The cold falls in a straight line: from coldFactor when the
+// replica has started, and before, to 1 when coldFor is over.
+func (p pace) at(now time.Duration) float64 {
+	if p.coldFor <= 0 || p.coldFactor <= 1 {
+		return p.slowdown
+	}
+	cold := 1.0
+	if p.begun {
+		cold = max(0, 1-float64(max(0, now-p.started))/float64(p.coldFor))
+	}
+	return p.slowdown * (1 + (p.coldFactor-1)*cold)
+}
+
+// stretch is a service time at a pace. At pace 1 it is the same to the nanosecond.
+func stretch(service time.Duration, factor float64) time.Duration {
+	if factor == 1 {
+		return service
+	}
+	return time.Duration(float64(service) * factor)
+}

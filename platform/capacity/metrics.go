@@ -32,7 +32,8 @@ var (
 	utilizationDesc = prometheus.NewDesc("spillway_capacity_utilization_ratio", "Slots at work now divided by slots.", nil, nil)
 	queueDesc       = prometheus.NewDesc("spillway_capacity_queue_length", "Admitted requests that no slot has taken yet: the saturation.", nil, nil)
 	inFlightDesc    = prometheus.NewDesc("spillway_capacity_in_flight", "Requests inside the station: waiting or being served, callers that gave up not counted.", nil, nil)
-	serviceDesc     = prometheus.NewDesc("spillway_capacity_service_seconds_mean", "Mean time that a request takes a slot; 0 when the model is off.", nil, nil)
+	serviceDesc     = prometheus.NewDesc("spillway_capacity_service_seconds_mean", "Mean time that a request takes a slot now, slow-down and cold start included; slots divided by it are the calls that the replica can serve a second. 0 when the model is off.", nil, nil)
+	cpuSecondsDesc  = prometheus.NewDesc("spillway_capacity_cpu_seconds_total", "CPU used, in seconds of all that the replica may use (its CPU request): its rate is the utilization of the request. Modelled, it is the work done divided by the slots; of a replica that burns, the CPU time of the process divided by the slots.", nil, nil)
 )
 
 // gauges computes what follows from the station's state when it is scraped, so that serving pays nothing for it.
@@ -40,7 +41,7 @@ type gauges struct{ station *Station }
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{slotsDesc, busyDesc, busySecondsDesc, utilizationDesc, queueDesc, inFlightDesc, serviceDesc} {
+	for _, desc := range []*prometheus.Desc{slotsDesc, busyDesc, busySecondsDesc, utilizationDesc, queueDesc, inFlightDesc, serviceDesc, cpuSecondsDesc} {
 		descs <- desc
 	}
 }
@@ -58,5 +59,10 @@ func (g gauges) Collect(metrics chan<- prometheus.Metric) {
 	gauge(utilizationDesc, float64(now.busy)/slots)
 	gauge(queueDesc, float64(now.queued))
 	gauge(inFlightDesc, float64(g.station.inFlight.Load()))
-	gauge(serviceDesc, g.station.config.ServiceTime.Seconds())
+	gauge(serviceDesc, g.station.serviceTime().Seconds())
+	used := now.worked
+	if g.station.burners != nil {
+		used = processCPU()
+	}
+	metrics <- prometheus.MustNewConstMetric(cpuSecondsDesc, prometheus.CounterValue, used.Seconds()/slots)
 }

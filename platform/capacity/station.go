@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,9 +52,10 @@ type Visit struct {
 	Lateness time.Duration
 }
 
-// Station is a replica's modelled capacity on the real clock. It is safe for concurrent use.
+// Station is a replica's capacity on the real clock. It is safe for concurrent use.
 type Station struct {
 	config   Config
+	burners  *burners // of a station that burns; nil in the model
 	epoch    time.Time
 	inFlight atomic.Int64
 	wait     prometheus.Histogram
@@ -63,8 +65,9 @@ type Station struct {
 	mu     sync.Mutex
 	queue  queue
 	source source
-	// next is the service time of the request that comes next, drawn ahead so that Plan tells the truth.
+	// next is the service time at pace 1 of the request that comes next, drawn ahead so that Plan tells the truth.
 	next time.Duration
+	pace pace
 }
 
 // New returns an idle station whose metrics are registered with reg.
@@ -80,6 +83,10 @@ func New(cfg Config, reg prometheus.Registerer) (*Station, error) {
 		refused:  newRefusedCounter(),
 		queue:    newQueue(cfg.Slots),
 		source:   newSource(cfg.ServiceTime, cfg.Distribution, cfg.Seed),
+		pace:     pace{slowdown: 1, coldFactor: cfg.ColdFactor, coldFor: cfg.ColdFor},
+	}
+	if cfg.Kind == CPU {
+		s.burners = newBurners(cfg.Slots)
 	}
 	s.next = s.source.draw()
 	for _, collector := range []prometheus.Collector{s.wait, s.lateness, s.refused, gauges{s}} {
@@ -90,16 +97,69 @@ func New(cfg Config, reg prometheus.Registerer) (*Station, error) {
 	return s, nil
 }
 
+// SetSlowdown makes the service time of every request that is admitted from now on factor times what it would be, as a
+// neighbour on the same machine or a slow disk does. 1 is none; a factor that is not above 0 is refused.
+func (s *Station) SetSlowdown(factor float64) error {
+	if !(factor > 0) || math.IsInf(factor, 1) {
+		return fmt.Errorf("capacity slow-down: %v is not allowed, give a factor above 0", factor)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pace.slowdown = factor
+	return nil
+}
+
+// Started says that the replica is able to serve: from now on it warms up (Config.ColdFor). Later calls change nothing.
+func (s *Station) Started() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.pace.begun {
+		s.pace.begun, s.pace.started = true, time.Since(s.epoch)
+	}
+}
+
+// Occupy has the replica's own work (its start, say) keep a share of the slots, 0 to 1, busy for d. Whole slots are
+// taken, at least one when share is above 0, behind what was admitted before. It returns at once. In the model the slots
+// stay taken whatever happens; a station that burns lets go when ctx ends, and wait returns when its threads have done so.
+func (s *Station) Occupy(ctx context.Context, share float64, d time.Duration) (wait func()) {
+	if share <= 0 || d <= 0 || s.config.ServiceTime == 0 {
+		return func() {}
+	}
+	n := max(1, int(math.Round(min(share, 1)*float64(s.config.Slots))))
+	if s.burners != nil {
+		return s.burners.occupy(ctx, n, d)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Since(s.epoch)
+	for range n {
+		s.queue.admit(now, d)
+	}
+	return func() {}
+}
+
+// serviceTime is the mean service time of a request that is admitted now.
+func (s *Station) serviceTime() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return stretch(s.config.ServiceTime, s.pace.at(time.Since(s.epoch)))
+}
+
 // Plan tells what admission would mean for a request that came next with this arrival time. Nothing is reserved, so
-// another request may take its place.
+// another request may take its place. A station that burns cannot know when its slots become free: there it tells the
+// best case, a free slot.
 func (s *Station) Plan(arrival time.Time) Plan {
 	if s.config.ServiceTime == 0 {
 		return Plan{Start: arrival, Finish: arrival}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	start := s.queue.start(arrival.Sub(s.epoch))
-	return Plan{Start: s.epoch.Add(start), Finish: s.epoch.Add(start + s.next)}
+	at := arrival.Sub(s.epoch)
+	start := at
+	if s.burners == nil {
+		start = s.queue.start(at)
+	}
+	return Plan{Start: s.epoch.Add(start), Finish: s.epoch.Add(start + stretch(s.next, s.pace.at(at)))}
 }
 
 // Serve gives the request a slot and returns when the slot is done with it. arrival is when the request arrived, best
@@ -111,6 +171,9 @@ func (s *Station) Plan(arrival time.Time) Plan {
 func (s *Station) Serve(ctx context.Context, arrival time.Time) (Visit, error) {
 	if s.config.ServiceTime == 0 {
 		return Visit{}, nil
+	}
+	if s.burners != nil {
+		return s.burn(ctx, arrival)
 	}
 	visit, finish, err := s.admit(ctx, arrival)
 	if err != nil {
@@ -134,6 +197,13 @@ func (s *Station) Serve(ctx context.Context, arrival time.Time) (Visit, error) {
 	return visit, nil
 }
 
+// draw gives the service time of a request that is admitted at an offset from the epoch. The caller holds s.mu.
+func (s *Station) draw(at time.Duration) time.Duration {
+	service := stretch(s.next, s.pace.at(at))
+	s.next = s.source.draw()
+	return service
+}
+
 // admit reserves a slot, or refuses. A refused request takes its service time with it: were it left for the next one,
 // a single long draw would have everybody refused who comes with the same deadline.
 func (s *Station) admit(ctx context.Context, arrival time.Time) (Visit, time.Time, error) {
@@ -141,8 +211,7 @@ func (s *Station) admit(ctx context.Context, arrival time.Time) (Visit, time.Tim
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	service := s.next
-	s.next = s.source.draw()
+	service := s.draw(at)
 	if deadline, ok := ctx.Deadline(); ok {
 		start := s.queue.start(at)
 		if late := start + service - deadline.Sub(s.epoch); late > 0 {
@@ -156,6 +225,9 @@ func (s *Station) admit(ctx context.Context, arrival time.Time) (Visit, time.Tim
 
 // load tells the station's state now.
 func (s *Station) load() load {
+	if s.burners != nil {
+		return s.burners.load()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.queue.load(time.Since(s.epoch))
