@@ -34,6 +34,7 @@ type App struct {
 	outbound       *outbound.Chain
 	station        *capacity.Station
 	knobs          *knobs.Set
+	redis          redisPool
 	server         *grpc.Server
 
 	loopback     *bufconn.Listener

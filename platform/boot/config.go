@@ -39,11 +39,23 @@ type settings struct {
 	DrainTimeout time.Duration `env:"SPILLWAY_DRAIN_TIMEOUT" envDefault:"10s"`
 	StartTimeout time.Duration `env:"SPILLWAY_START_TIMEOUT" envDefault:"10s"`
 
+	// GRPCMaxConnectionAge has callers connect anew now and then, so that those who balance by connection find replicas
+	// that were added since; 0: connections stay.
+	GRPCMaxConnectionAge time.Duration `env:"SPILLWAY_GRPC_MAX_CONNECTION_AGE" envDefault:"0s"`
+
+	// RedisPoolSize is the most connections that a replica has to Redis; 0: the library's default, 10 for each CPU.
+	RedisPoolSize int `env:"SPILLWAY_REDIS_POOL_SIZE" envDefault:"0"`
+	// RedisMinIdle is how many of them are kept open though nobody uses them.
+	RedisMinIdle int `env:"SPILLWAY_REDIS_MIN_IDLE" envDefault:"0"`
+
 	TraceRatio float64 `env:"SPILLWAY_TRACE_RATIO" envDefault:"0.01"`
 
+	Kind         capacity.Kind         `env:"SPILLWAY_CAPACITY_KIND" envDefault:"model"`
 	Slots        int                   `env:"SPILLWAY_CAPACITY_SLOTS" envDefault:"16"`
 	ServiceTime  time.Duration         `env:"SPILLWAY_CAPACITY_SERVICE_TIME" envDefault:"50ms"`
 	Distribution capacity.Distribution `env:"SPILLWAY_CAPACITY_DISTRIBUTION" envDefault:"exponential"`
+
+	Start coldStart
 
 	DeadlineDefault time.Duration `env:"SPILLWAY_DEADLINE_DEFAULT" envDefault:"5s"`
 	DeadlineShave   time.Duration `env:"SPILLWAY_DEADLINE_SHAVE" envDefault:"5ms"`
@@ -55,13 +67,18 @@ type settings struct {
 
 // check gives the rules beyond each variable's type.
 func (s *settings) check() []rule {
-	return []rule{
+	return append(s.Start.check(), []rule{
 		{"SPILLWAY_GRPC_ADDR", s.GRPCAddr, isAddress(s.GRPCAddr), "host:port or :port"},
 		{"SPILLWAY_ADMIN_ADDR", s.AdminAddr, isAddress(s.AdminAddr), "host:port or :port"},
 		{"SPILLWAY_DRAIN_DELAY", s.DrainDelay, s.DrainDelay >= 0, "0s or more"},
 		{"SPILLWAY_DRAIN_TIMEOUT", s.DrainTimeout, s.DrainTimeout > 0, "more than 0s"},
 		{"SPILLWAY_START_TIMEOUT", s.StartTimeout, s.StartTimeout > 0, "more than 0s"},
 		{"SPILLWAY_TRACE_RATIO", s.TraceRatio, s.TraceRatio >= 0 && s.TraceRatio <= 1, "0 to 1"},
+		{"SPILLWAY_GRPC_MAX_CONNECTION_AGE", s.GRPCMaxConnectionAge, s.GRPCMaxConnectionAge >= 0, "0s (connections stay) or more"},
+		{"SPILLWAY_REDIS_POOL_SIZE", s.RedisPoolSize, s.RedisPoolSize >= 0, "0 (the library's default) or more"},
+		{"SPILLWAY_REDIS_MIN_IDLE", s.RedisMinIdle, s.RedisMinIdle >= 0 && (s.RedisPoolSize == 0 || s.RedisMinIdle <= s.RedisPoolSize),
+			"0 to SPILLWAY_REDIS_POOL_SIZE"},
+		{"SPILLWAY_CAPACITY_KIND", s.Kind, s.Kind == capacity.Model || s.Kind == capacity.CPU, "model or cpu"},
 		{"SPILLWAY_CAPACITY_SLOTS", s.Slots, s.Slots >= 1, "1 or more"},
 		{"SPILLWAY_CAPACITY_SERVICE_TIME", s.ServiceTime, s.ServiceTime >= 0, "0s (model off) or more"},
 		{"SPILLWAY_CAPACITY_DISTRIBUTION", s.Distribution,
@@ -70,7 +87,7 @@ func (s *settings) check() []rule {
 		{"SPILLWAY_DEADLINE_DEFAULT", s.DeadlineDefault, s.DeadlineDefault > max(s.DeadlineShave, 0),
 			"more than 0s and more than SPILLWAY_DEADLINE_SHAVE"},
 		{"SPILLWAY_RETRY_ATTEMPTS", s.RetryAttempts, s.RetryAttempts >= 1 && s.RetryAttempts <= 5, "1 (no retry) to 5"},
-	}
+	}...)
 }
 
 // rule is a variable, the value in force, whether that is allowed, and what is.

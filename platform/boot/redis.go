@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
@@ -19,8 +20,8 @@ import (
 // does not answer, calls fail with a problem: Unavailable, DEPENDENCY_AWAY, so handlers may return the error as it is.
 // A blocking command (BLPOP, XREAD BLOCK) does not fit this client.
 func (a *App) Redis(addr string) *redis.Client {
-	client := redis.NewClient(redisOptions(addr))
-	client.AddHook(bounded{})
+	client := redis.NewClient(redisOptions(addr, a.redis))
+	client.AddHook(bounded{refused: a.redis.refused})
 	if err := a.telemetry.InstrumentRedis(client); err != nil {
 		a.log.Warn("Redis is not instrumented", "error", err)
 	}
@@ -28,9 +29,24 @@ func (a *App) Redis(addr string) *redis.Client {
 	return client
 }
 
-func redisOptions(addr string) *redis.Options {
+// redisPool is what a replica's clients of Redis have in common.
+type redisPool struct {
+	size, minIdle int // connections; a size of 0 is the library's default
+	refused       prometheus.Counter
+}
+
+func newRefusedConnections() prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "spillway_redis_refused_connections_total",
+		Help: "Connections that Redis refused because it has as many as its maxclients allows.",
+	})
+}
+
+func redisOptions(addr string, pool redisPool) *redis.Options {
 	return &redis.Options{
 		Addr:                  addr,
+		PoolSize:              pool.size,
+		MinIdleConns:          pool.minIdle,
 		Dialer:                dialRedis,
 		DialTimeout:           rediscall.Bound,
 		DialerRetries:         1, // attempts, not repeats
@@ -59,7 +75,7 @@ func dialRedis(ctx context.Context, network, addr string) (net.Conn, error) {
 }
 
 // bounded is the hook that puts the bound on every call and names the failure: as rediscall does, for all calls at once.
-type bounded struct{}
+type bounded struct{ refused prometheus.Counter }
 
 // within marks the context of a call that is bounded already: a new connection greets Redis within the first call that
 // uses it, and that greeting passes the hook too.
@@ -74,7 +90,9 @@ func (b bounded) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		bound, cancel := context.WithTimeout(context.WithValue(ctx, within{}, true), rediscall.Bound)
 		defer cancel()
-		return b.named(ctx, next(bound, cmd))
+		err := next(bound, cmd)
+		b.count(err)
+		return b.named(ctx, err)
 	}
 }
 
@@ -86,12 +104,21 @@ func (b bounded) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 		bound, cancel := context.WithTimeout(context.WithValue(ctx, within{}, true), rediscall.Bound)
 		defer cancel()
 		err := next(bound, cmds)
+		b.count(err)
 		for _, cmd := range cmds {
 			if cmd.Err() != nil {
 				cmd.SetErr(b.named(ctx, cmd.Err()))
 			}
 		}
 		return b.named(ctx, err)
+	}
+}
+
+// count counts the connection on which Redis gave err, if that refused it. Redis closes it with that answer, so it comes
+// once for each.
+func (b bounded) count(err error) {
+	if rediscall.Refused(err) {
+		b.refused.Inc()
 	}
 }
 

@@ -42,7 +42,8 @@ type replica struct {
 	stopWork   context.CancelFunc
 	failed     chan error // a listener gave up
 
-	control *grpc.ClientConn // nil without SPILLWAY_CONTROL_TARGET
+	startDelay *knobs.Duration
+	control    *grpc.ClientConn // nil without SPILLWAY_CONTROL_TARGET
 }
 
 // newReplica does the first steps: telemetry, listeners, admin port, chains.
@@ -54,7 +55,8 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	r := &replica{cfg: cfg, zone: cfg.Zone, health: health.NewServer(), open: &atomic.Bool{}, failed: make(chan error, 8)}
-	r.app = &App{name: spec.Name, instance: cfg.Instance, log: tel.Log(), telemetry: tel, knobs: knobs.NewSet()}
+	r.app = &App{name: spec.Name, instance: cfg.Instance, log: tel.Log(), telemetry: tel, knobs: knobs.NewSet(),
+		redis: redisPool{size: cfg.RedisPoolSize, minIdle: cfg.RedisMinIdle, refused: newRefusedConnections()}}
 	r.app.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.work, r.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -74,13 +76,18 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 	if err := tel.Registry().Register(r.app.knobs); err != nil {
 		return nil, fmt.Errorf("knobs: %w", err)
 	}
+	if err := tel.Registry().Register(r.app.redis.refused); err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
 	station, err := capacity.New(capacity.Config{
-		Slots: cfg.Slots, ServiceTime: cfg.ServiceTime, Distribution: cfg.Distribution, Seed: seed(spec.Name, cfg.Instance),
+		Kind: cfg.Kind, Slots: cfg.Slots, ServiceTime: cfg.ServiceTime, Distribution: cfg.Distribution,
+		ColdFactor: cfg.Start.ColdFactor, ColdFor: cfg.Start.ColdFor, Seed: seed(spec.Name, cfg.Instance),
 	}, tel.Registry())
 	if err != nil {
 		return nil, fmt.Errorf("capacity: %w", err)
 	}
 	r.app.station = station
+	r.declareKnobs()
 	in, err := inbound.New(inbound.Config{DefaultDeadline: cfg.DeadlineDefault, MinimumDeadline: cfg.DeadlineShave},
 		spec.Name, tel.Log(), tel.Registry(), station)
 	if err != nil {
@@ -90,7 +97,7 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 		spec.Name, tel.Log(), tel.Registry()); err != nil {
 		return nil, fmt.Errorf("outbound chain: %w", err)
 	}
-	r.app.server = grpc.NewServer(serverOptions(tel, in, gate{open: r.open, edge: spec.Edge})...)
+	r.app.server = grpc.NewServer(serverOptions(tel, in, gate{open: r.open, edge: spec.Edge}, cfg.GRPCMaxConnectionAge)...)
 	r.app.Warm("validation", func(context.Context) error { return in.Warm(r.app.server.GetServiceInfo()) })
 	return r, nil
 }
@@ -144,10 +151,13 @@ func (r *replica) start(ctx context.Context) {
 	known := r.watchKnobs()
 	r.reach(bounded)
 	known(bounded)
-	if ctx.Err() != nil {
+	left := remaining(bounded) // the modelled start does not use up what warm-up may take
+	if ctx.Err() != nil || !r.hold(ctx, begin) {
 		return
 	}
 	r.enter(health.Warming)
+	bounded, cancel = context.WithTimeout(ctx, left)
+	defer cancel()
 	for _, w := range r.app.warmups {
 		step := time.Now()
 		if err := w.run(bounded); err != nil {
@@ -159,12 +169,21 @@ func (r *replica) start(ctx context.Context) {
 			return
 		}
 	}
+	if !r.warm(ctx) {
+		return
+	}
 	r.open.Store(true)
 	for _, w := range r.app.workers { // before the word of it: a replica that is told to end at once has had its workers too
 		r.workers.Go(func() { r.labour(w) })
 	}
 	r.enter(health.Serving)
 	log.Info("serving", "took", since(begin))
+}
+
+// remaining is the time until ctx's deadline, which it has.
+func remaining(ctx context.Context) time.Duration {
+	deadline, _ := ctx.Deadline()
+	return time.Until(deadline)
 }
 
 // serve waits until ctx ends or a listener gives up, which it returns.

@@ -28,19 +28,27 @@ const (
 	maxMessage = 1 << 20
 	// minPing is how often a caller may ask whether an idle connection is alive; outbound asks every 10 s.
 	minPing = 5 * time.Second
+	// connectionGrace is how long the calls of a connection that has reached its age may take to end; the longest deadline
+	// that people can ask for.
+	connectionGrace = 10 * time.Second
 	// notYet is how long a caller that came too early is told to wait.
 	notYet = 100 * time.Millisecond
 )
 
 // serverOptions are what a call passes before it reaches a handler: the limits of the transport, telemetry, the gate, and
 // then the inbound chain.
-func serverOptions(tel *telemetry.Telemetry, in *inbound.Chain, g gate) []grpc.ServerOption {
+func serverOptions(tel *telemetry.Telemetry, in *inbound.Chain, g gate, maxAge time.Duration) []grpc.ServerOption {
 	return slices.Concat(tel.ServerOptions(), []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		// A connection that says nothing is not kept: neither one that never begins HTTP/2, nor one whose peer is gone.
 		grpc.ConnectionTimeout(5 * time.Second),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		// The age of a connection varies by a tenth to both sides, so that those made together do not end together; 0 is
+		// for ever.
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 10 * time.Second,
+			MaxConnectionAge: maxAge, MaxConnectionAgeGrace: connectionGrace,
+		}),
 		grpc.ChainUnaryInterceptor(g.unary),
 		grpc.ChainStreamInterceptor(g.stream),
 	}, in.ServerOptions())

@@ -49,15 +49,29 @@ func Error(ctx context.Context, err error) error {
 	if answer, ok := errors.AsType[redis.Error](err); ok && !passing(answer.Error()) {
 		return fmt.Errorf("redis refused a command: %w", err)
 	}
+	if Refused(err) {
+		return problem.New(codes.Unavailable, problem.DependencyAway, "Redis takes no more connections; try again").
+			Retry(retryAfter).With("dependency", "redis").Because(err)
+	}
 	return problem.New(codes.Unavailable, problem.DependencyAway, "Redis does not answer; try again").Retry(retryAfter).
 		With("dependency", "redis").Because(err)
+}
+
+// refused is the answer of a Redis that has as many connections as its maxclients allows.
+const refused = "ERR max number of clients reached"
+
+// Refused tells whether err is Redis' refusal of a connection because it has as many as its maxclients allows. Fewer
+// replicas, smaller pools (SPILLWAY_REDIS_POOL_SIZE) or a larger maxclients end that; a retry helps only by luck.
+func Refused(err error) bool {
+	answer, ok := errors.AsType[redis.Error](err)
+	return ok && strings.HasPrefix(answer.Error(), refused)
 }
 
 // passing tells the answers of a Redis that is there and will serve later from those that stay.
 func passing(answer string) bool {
 	for _, prefix := range []string{
 		"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "BUSY ", "OOM ", "MISCONF ", "NOREPLICAS ",
-		"ERR max number of clients reached",
+		refused,
 	} {
 		if strings.HasPrefix(answer, prefix) {
 			return true
