@@ -7,9 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
-	"time"
 
-	"spillway.dev/lab/engine/local/backoff"
 	"spillway.dev/lab/engine/local/logs"
 	"spillway.dev/lab/engine/local/process"
 	"spillway.dev/platform/mesh"
@@ -17,9 +15,6 @@ import (
 
 // conductorName is what the control plane's process is called to people.
 const conductorName = "conductor"
-
-// stopPatience is how long the control plane or Redis may take to end.
-const stopPatience = 5 * time.Second
 
 // Conduct is the control plane's process: the hidden command that Up starts. It
 // serves the mesh that arrives on in on the socket that Up handed over, until in
@@ -30,101 +25,6 @@ func Conduct(ctx context.Context, in io.Reader, log *slog.Logger) error {
 		return err
 	}
 	return mesh.ServeStdin(ctx, lis, in, log)
-}
-
-// keeper starts a process that is not a pod again whenever it ends.
-type keeper struct {
-	name   string
-	start  func() (*process.Process, error)
-	report func(text string)
-
-	mu       sync.Mutex
-	now      *process.Process // nil while none runs
-	since    time.Time
-	restarts int32
-	last     string
-
-	stop chan struct{}
-	done chan struct{}
-}
-
-// keep starts the process; its first start must succeed.
-func keep(name string, report func(string), start func() (*process.Process, error)) (*keeper, error) {
-	k := &keeper{name: name, start: start, report: report, stop: make(chan struct{}), done: make(chan struct{})}
-	first, err := start()
-	if err != nil {
-		return nil, err
-	}
-	k.set(first)
-	go k.run(first)
-	return k, nil
-}
-
-func (k *keeper) run(p *process.Process) {
-	defer close(k.done)
-	var crash backoff.Crash
-	for {
-		select {
-		case <-k.stop:
-			k.end(p)
-			return
-		case <-p.Done():
-		}
-		for again := true; again; {
-			k.mu.Lock()
-			k.now, k.last = nil, p.Ended()
-			k.restarts++
-			k.mu.Unlock()
-			k.report(p.Ended() + ", it is started again")
-			select {
-			case <-k.stop:
-				return
-			case <-time.After(crash.Next(time.Now())):
-			}
-			next, err := k.start()
-			if err != nil {
-				k.report(err.Error())
-				continue
-			}
-			p, again = next, false
-		}
-		k.set(p)
-	}
-}
-
-func (k *keeper) end(p *process.Process) {
-	p.Terminate()
-	select {
-	case <-p.Done():
-	case <-time.After(stopPatience):
-		p.Kill()
-		<-p.Done()
-	}
-	k.mu.Lock()
-	k.now = nil
-	k.mu.Unlock()
-}
-
-func (k *keeper) set(p *process.Process) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.now, k.since = p, time.Now()
-}
-
-// kill ends the process as a crash would, and tells whether there was one.
-func (k *keeper) kill() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.now != nil {
-		k.now.Kill()
-	}
-	return k.now != nil
-}
-
-// close stops the process for good.
-func (k *keeper) close() {
-	close(k.stop)
-	<-k.done
 }
 
 // conductor is the control plane's process and what it is told. The engine holds
@@ -151,7 +51,7 @@ func startConductor(spawner *process.Spawner, command []string, env []string, li
 		return nil, err
 	}
 	c := &conductor{lis: lis, file: file, out: out, latest: first, changed: make(chan struct{})}
-	c.keeper, err = keep(conductorName, report, func() (*process.Process, error) {
+	c.keeper, err = keep(report, func() (*process.Process, error) {
 		read, write, err := os.Pipe()
 		if err != nil {
 			return nil, err

@@ -46,9 +46,7 @@ func (e *Engine) reconcile() time.Time {
 				e.events.post(Event{Kind: EventManifestError, Workload: d.name, Text: err.Error()})
 				break
 			}
-			if !next.again.IsZero() && (again.IsZero() || next.again.Before(again)) {
-				again = next.again
-			}
+			again = soonest(again, next.again)
 			if next.create == 0 && len(next.delete) == 0 {
 				break
 			}
@@ -57,7 +55,7 @@ func (e *Engine) reconcile() time.Time {
 			}
 			if err := e.createPods(d, next.create); err != nil {
 				e.events.post(Event{Kind: EventReplica, Workload: d.name, Text: err.Error()})
-				again = now.Add(time.Second)
+				again = soonest(again, now.Add(time.Second))
 				break
 			}
 		}
@@ -69,8 +67,15 @@ func (e *Engine) reconcile() time.Time {
 			delete(e.deployments, d.name)
 		}
 	}
-	e.announce()
-	return again
+	return soonest(again, e.announce())
+}
+
+// soonest is the earlier of two times, of which zero is none.
+func soonest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // createPods starts n pods. Engine.mu is held.

@@ -30,6 +30,12 @@ func (e *Engine) bringDown(ctx context.Context) error {
 	e.events.post(Event{Kind: EventStopping, Text: "draining"})
 	e.mu.Lock()
 	e.stopping = true
+	// A replica that stands still could not drain.
+	for _, d := range e.deployments {
+		for _, p := range d.pods {
+			p.resume()
+		}
+	}
 	e.mu.Unlock()
 	var errs []error
 	for _, d := range e.doors {
@@ -52,18 +58,10 @@ func (e *Engine) bringDown(ctx context.Context) error {
 	if e.otlp != nil {
 		e.otlp.Stop()
 	}
-	if e.nats != nil {
-		e.nats.Close()
-	}
-	if e.redis != nil {
-		e.redis.close()
-		e.redisLog.Close()
-	}
-	if e.miniredis != nil {
-		e.miniredis.Close()
-	}
+	e.stopStores()
 	if e.spawner != nil {
 		e.spawner.Close()
+		e.replicas.Close()
 	}
 	if e.ledger != nil {
 		errs = append(errs, e.ledger.Remove())

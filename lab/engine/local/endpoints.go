@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -68,30 +69,46 @@ func ready(all []endpoint) []string {
 	return addresses
 }
 
-// state is the whole mesh as callers should see it. Every Service is in it, with
-// or without endpoints: one that is missing fails every call to it for good.
-// Engine.mu is held.
-func (e *Engine) state() (mesh.State, error) {
-	state := mesh.State{Services: []mesh.Service{}, Knobs: e.knobs}
+// meshLists lists the endpoints of every Service that can be called over the mesh,
+// also where there are none. Engine.mu is held.
+func (e *Engine) meshLists() (lists, error) {
+	all := lists{}
 	for _, s := range e.manifests.Services {
 		i := slices.IndexFunc(s.Spec.Ports, isMeshPort)
 		if i < 0 {
 			continue
 		}
-		service := mesh.Service{
-			Name: s.Name, Endpoints: []mesh.Endpoint{}, Faults: e.faults[s.Name],
-			Policy: mesh.Policy(s.Annotations[policyAnnotation]), HashHeader: s.Annotations[hashHeaderAnnotation],
-		}
+		all[s.Name] = []mesh.Endpoint{}
 		for _, ep := range e.endpoints(s, s.Spec.Ports[i]) {
 			address, text, err := net.SplitHostPort(ep.address)
 			if err != nil {
-				return mesh.State{}, fmt.Errorf("endpoint of %s: %w", s.Name, err)
+				return nil, fmt.Errorf("endpoint of %s: %w", s.Name, err)
 			}
 			port, err := strconv.ParseUint(text, 10, 16)
 			if err != nil {
-				return mesh.State{}, fmt.Errorf("endpoint of %s: %w", s.Name, err)
+				return nil, fmt.Errorf("endpoint of %s: %w", s.Name, err)
 			}
-			service.Endpoints = append(service.Endpoints, mesh.Endpoint{Address: address, Port: uint32(port), Draining: ep.draining})
+			all[s.Name] = append(all[s.Name], mesh.Endpoint{Address: address, Port: uint32(port), Draining: ep.draining})
+		}
+	}
+	return all, nil
+}
+
+// state is the whole mesh as callers should see it. Every Service is in it, with
+// or without endpoints: one that is missing fails every call to it for good.
+// Engine.mu is held.
+func (e *Engine) state(endpoints lists) (mesh.State, error) {
+	state := mesh.State{Services: []mesh.Service{}, Knobs: e.knobs}
+	for _, s := range e.manifests.Services {
+		if !slices.ContainsFunc(s.Spec.Ports, isMeshPort) {
+			continue
+		}
+		service := mesh.Service{
+			Name: s.Name, Endpoints: endpoints[s.Name], Faults: e.faults[s.Name],
+			Policy: mesh.Policy(s.Annotations[policyAnnotation]), HashHeader: s.Annotations[hashHeaderAnnotation],
+		}
+		if service.Endpoints == nil { // its Service is younger than what callers see
+			service.Endpoints = []mesh.Endpoint{}
 		}
 		state.Services = append(state.Services, service)
 	}
@@ -100,10 +117,12 @@ func (e *Engine) state() (mesh.State, error) {
 
 // announce tells the control plane, the front doors and those who watch what has
 // changed. Those who wait for replicas hear of every call, also when the control
-// plane cannot be told. Engine.mu is held.
-func (e *Engine) announce() {
+// plane cannot be told. It returns when there will be more to tell though nothing
+// happens until then, or zero. Engine.mu is held.
+func (e *Engine) announce() time.Time {
 	complaint := ""
-	if err := e.tell(); err != nil {
+	again, err := e.tell()
+	if err != nil {
 		complaint = "the control plane is not told of changes: " + err.Error()
 	}
 	if complaint != "" && complaint != e.complaint {
@@ -117,26 +136,33 @@ func (e *Engine) announce() {
 	e.revision++
 	close(e.changed)
 	e.changed = make(chan struct{})
+	return again
 }
 
-// tell hands the control plane the state of the mesh when that is a new one.
+// tell hands the control plane the state of the mesh when that is a new one, as far
+// as it gets through. It returns when more will.
 // Engine.mu is held.
-func (e *Engine) tell() error {
-	state, err := e.state()
+func (e *Engine) tell() (again time.Time, err error) {
+	now, err := e.meshLists()
 	if err != nil {
-		return err
+		return again, err
+	}
+	shown, again := e.updates.pass(time.Now(), now)
+	state, err := e.state(shown)
+	if err != nil {
+		return again, err
 	}
 	text, err := json.Marshal(state)
 	if err != nil {
-		return fmt.Errorf("encode the endpoints: %w", err)
+		return again, fmt.Errorf("encode the endpoints: %w", err)
 	}
 	text = append(text, '\n')
 	if bytes.Equal(text, e.announced) {
-		return nil
+		return again, nil
 	}
 	e.announced = text
 	if e.conductor != nil {
 		e.conductor.tell(text)
 	}
-	return nil
+	return again, nil
 }

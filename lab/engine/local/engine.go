@@ -28,11 +28,15 @@ type Engine struct {
 	events  *events
 	ports   *port.Allocator
 	ledger  *process.Ledger
-	spawner *process.Spawner
-	logs    *logs.Hub
+	spawner *process.Spawner // of what the mesh stands on
+	// replicas makes the replicas' processes.
+	replicas *process.Spawner
+	logs     *logs.Hub
 
-	nats      *store.NATS
+	stores    sync.Mutex  // held while one is stopped or started
+	nats      *store.NATS // nil while it is stopped
 	natsURL   string
+	natsPort  int
 	redis     *keeper          // redis-server, or nil
 	miniredis *store.MiniRedis // or this
 	// keeps tells whether what is sold outlives the engine: there is a redis-server.
@@ -70,6 +74,7 @@ type Engine struct {
 	announced   []byte   // the latest state of the mesh
 	complaint   string   // why the state after it could not be announced
 	late        []string // what of the front doors waits for the next start
+	updates     updates
 	faults      map[string][]mesh.Fault
 	knobs       map[string]map[string]string
 	revision    uint64        // counts what changed is closed for

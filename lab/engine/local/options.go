@@ -41,9 +41,10 @@ type Options struct {
 	// Timelapse is by how much the delays of Nodes are divided; 0 means 1. GetInfo
 	// tells it to others.
 	Timelapse float64
-	// Register adds services to the engine's socket. It is called before the
-	// socket is served, within Up.
-	Register func(grpc.ServiceRegistrar)
+	// Register adds services to the engine's socket. It is called within Up, when
+	// everything runs but the replicas and before the socket is served; an error
+	// ends Up.
+	Register func(*Engine, grpc.ServiceRegistrar) error
 	// Niceness of the replicas, 0 to 19: with more than 0 the system gives them the
 	// CPU only when nothing else wants it.
 	Niceness int

@@ -237,9 +237,16 @@ func (p *pod) replica(now time.Time) *enginev1.Replica {
 	if s.process != nil {
 		r.Phase, r.Pid, r.StartedAt = enginev1.ReplicaPhase_REPLICA_PHASE_RUNNING, int32(s.process.PID()), timestamp(s.startedAt)
 	}
-	if s.terminating {
+	switch {
+	case s.terminating:
 		r.Phase = enginev1.ReplicaPhase_REPLICA_PHASE_TERMINATING
+	case s.node == "":
+		r.Phase = enginev1.ReplicaPhase_REPLICA_PHASE_PENDING
 	}
+	if s.paused {
+		r.Reason = "paused"
+	}
+	r.Node = s.node
 	r.GrpcAddress, _ = p.address(intstr.FromString("grpc"))
 	r.AdminAddress, _ = p.address(intstr.FromString("admin"))
 	return r
@@ -273,19 +280,13 @@ func variable(name string) string {
 	return strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(name))
 }
 
-// victims orders the pods of a set by who goes first: who does not run, is not
-// ready, became ready last, was restarted more often, is younger; as Kubernetes
+// victims orders the pods of a set by who goes first: who has no node, does not
+// run, is not ready, became ready last, was restarted more often, is younger; as Kubernetes
 // does. Engine.mu is held.
 func victims(pods []*pod) []*pod {
 	score := func(p *pod) []int64 {
 		s := p.status
-		bit := func(b bool) int64 {
-			if b {
-				return 1
-			}
-			return 0
-		}
-		return []int64{bit(s.process != nil), bit(s.ready), -s.readySince.UnixNano(), -int64(s.restarts), -s.startedAt.UnixNano()}
+		return []int64{int64(bit(s.node != "")), int64(bit(s.process != nil)), int64(bit(s.ready)), -s.readySince.UnixNano(), -int64(s.restarts), -s.startedAt.UnixNano()}
 	}
 	return slices.SortedStableFunc(slices.Values(pods), func(a, b *pod) int { return slices.Compare(score(a), score(b)) })
 }
@@ -299,4 +300,11 @@ func byHash(pods []*pod) map[string][]*pod {
 		}
 	}
 	return sets
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -81,7 +81,7 @@ func (p *pod) startContainer() (*process.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.engine.spawner.Start(spec)
+	c, err := p.engine.replicas.Start(spec)
 	if err != nil {
 		return nil, err
 	}

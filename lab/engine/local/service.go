@@ -93,7 +93,7 @@ func (e *Engine) find(name string) (*deployment, error) {
 	d := e.deployments[name]
 	switch {
 	case name == conductorName:
-		return nil, status.Error(codes.FailedPrecondition, "the conductor is the control plane's one process: it can be killed, not scaled or restarted")
+		return nil, status.Error(codes.FailedPrecondition, "the conductor is the control plane's one process: it can be killed, and nothing else")
 	case d == nil:
 		return nil, status.Errorf(codes.NotFound, "no workload is called %q; `spillway ps` lists them", name)
 	case e.stopping:
@@ -109,36 +109,6 @@ func (e api) Scale(_ context.Context, request *enginev1.ScaleRequest) (*enginev1
 		return nil, err
 	}
 	return &enginev1.ScaleResponse{Previous: int32(previous)}, nil
-}
-
-// Kill implements EngineService.
-func (e api) Kill(_ context.Context, request *enginev1.KillRequest) (*enginev1.KillResponse, error) {
-	if request.GetWorkload() == conductorName {
-		if !e.conductor.kill() {
-			return nil, status.Error(codes.FailedPrecondition, "the conductor is not running at this moment")
-		}
-		return &enginev1.KillResponse{Killed: []string{conductorName}}, nil
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	d, err := e.find(request.GetWorkload())
-	if err != nil {
-		return nil, err
-	}
-	if name := request.GetReplica(); name != "" && d.pod(name) == nil {
-		return nil, status.Errorf(codes.NotFound, "%s has no replica %q; `spillway ps` lists them", d.name, name)
-	}
-	response := &enginev1.KillResponse{}
-	for _, p := range d.pods {
-		if p.status.process != nil && (request.GetReplica() == "" || request.GetReplica() == p.name) {
-			p.status.process.Kill()
-			response.Killed = append(response.Killed, p.name)
-		}
-	}
-	if len(response.Killed) == 0 {
-		return nil, status.Errorf(codes.FailedPrecondition, "nothing of %s runs at this moment", d.name)
-	}
-	return response, nil
 }
 
 // Restart implements EngineService.

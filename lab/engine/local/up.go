@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -17,13 +16,9 @@ import (
 	"spillway.dev/lab/engine/local/logs"
 	"spillway.dev/lab/engine/local/port"
 	"spillway.dev/lab/engine/local/process"
-	"spillway.dev/lab/engine/local/store"
 	"spillway.dev/lab/engine/manifest"
 	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
 )
-
-// redisStart bounds how long redis-server takes to read what it has on disk.
-const redisStart = 30 * time.Second
 
 // cleanUp bounds the way back when a start has failed.
 const cleanUp = 10 * time.Second
@@ -81,7 +76,8 @@ func (e *Engine) up(ctx context.Context) error {
 	if e.logs, err = logs.NewHub(logDir); err != nil {
 		return err
 	}
-	e.spawner = process.NewSpawner(e.ledger)
+	e.spawner = process.NewSpawner(e.ledger, 0)
+	e.replicas = process.NewSpawner(e.ledger, e.options.Niceness)
 	if err := e.startStores(ctx); err != nil {
 		return err
 	}
@@ -191,87 +187,6 @@ func (e *Engine) checkPrograms() error {
 	return nil
 }
 
-// passing is the directory of what ends with the engine.
-const passing = "passing"
-
-// startStores starts NATS and Redis beside each other. Without a redis-server
-// nothing is kept: orders that outlive their seats would sell these again.
-func (e *Engine) startStores(ctx context.Context) error {
-	e.redisPath, e.redisKind, e.keeps = store.FindRedis(ctx)
-	if err := os.RemoveAll(filepath.Join(e.dir.path, passing)); err != nil {
-		return fmt.Errorf("remove what an engine without redis-server left: %w", err)
-	}
-	var both sync.WaitGroup
-	var natsErr, redisErr error
-	both.Go(func() { natsErr = e.startNATS() })
-	both.Go(func() { redisErr = e.startRedis(ctx) })
-	both.Wait()
-	return errors.Join(natsErr, redisErr)
-}
-
-// kept makes a directory for what outlives the engine, if anything does.
-func (e *Engine) kept(names ...string) (string, error) {
-	if !e.keeps {
-		names = append([]string{passing}, names...)
-	}
-	return e.dir.sub(names...)
-}
-
-func (e *Engine) startNATS() error {
-	dir, err := e.kept("nats")
-	if err != nil {
-		return err
-	}
-	p, err := e.ports.Get()
-	if err != nil {
-		return err
-	}
-	if e.nats, err = store.StartNATS(p, dir, e.options.Log); err != nil {
-		return err
-	}
-	e.natsURL = e.nats.URL()
-	e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("NATS JetStream %s, embedded, at %s", e.nats.Version(), e.natsURL)})
-	return nil
-}
-
-func (e *Engine) startRedis(ctx context.Context) error {
-	p, err := e.ports.Get()
-	if err != nil {
-		return err
-	}
-	e.redisAddr = fmt.Sprintf("%s:%d", host, p)
-	if !e.keeps {
-		if e.miniredis, err = store.StartMiniRedis(p); err != nil {
-			return err
-		}
-		e.redisKind = "miniredis"
-		e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("miniredis, embedded, at %s: no redis-server on the PATH; nothing is kept, each start sells anew", e.redisAddr)})
-		return nil
-	}
-	dir, err := e.dir.sub("redis")
-	if err != nil {
-		return err
-	}
-	e.redisLog = e.logs.Writer("redis", "redis")
-	report := func(text string) {
-		e.events.post(Event{Kind: EventStore, Text: "redis-server: " + text})
-	}
-	e.redis, err = keep("redis", report, func() (*process.Process, error) {
-		return e.spawner.Start(process.Spec{Name: "redis", Path: e.redisPath, Args: store.RedisArgs(p, dir), Dir: dir, Output: e.redisLog})
-	})
-	if err != nil {
-		return err
-	}
-	wait, cancel := context.WithTimeout(ctx, redisStart)
-	defer cancel()
-	if err := store.WaitRedis(wait, e.redisAddr); err != nil {
-		lines := e.logs.Tail("redis", 3)
-		return fmt.Errorf("%w; it printed: %v", err, lines)
-	}
-	e.events.post(Event{Kind: EventStore, Text: fmt.Sprintf("%s, from the PATH, at %s", e.redisKind, e.redisAddr)})
-	return nil
-}
-
 // startReceiver takes in the spans that the services send.
 func (e *Engine) startReceiver() error {
 	lis, err := e.listen()
@@ -348,7 +263,9 @@ func (e *Engine) serveAPI() error {
 	e.api = grpc.NewServer()
 	enginev1.RegisterEngineServiceServer(e.api, api{Engine: e})
 	if e.options.Register != nil {
-		e.options.Register(e.api)
+		if err := e.options.Register(e, e.api); err != nil {
+			return err
+		}
 	}
 	e.serve(e.api, lis)
 	return e.dir.announce(socket, e.started)

@@ -38,7 +38,7 @@ func newSpawner(t *testing.T) (*Spawner, *Ledger) {
 	if err != nil || len(left) != 0 {
 		t.Fatalf("a new ledger: %v, %v", left, err)
 	}
-	s := NewSpawner(ledger)
+	s := NewSpawner(ledger, 0)
 	t.Cleanup(s.Close)
 	return s, ledger
 }

@@ -35,21 +35,27 @@ type Spec struct {
 	Files []*os.File
 }
 
-// Spawner starts processes. Close must be called after the last has ended. Safe
-// for concurrent use.
+// Spawner starts processes, all of one niceness. Close must be called after the
+// last has ended. Safe for concurrent use.
 type Spawner struct {
-	ledger *Ledger
-	starts chan func()
-	thread sync.WaitGroup
+	ledger   *Ledger
+	niceness int
+	starts   chan func()
+	thread   sync.WaitGroup
 }
 
-// NewSpawner returns a spawner that writes down in ledger what runs.
-func NewSpawner(ledger *Ledger) *Spawner {
-	s := &Spawner{ledger: ledger, starts: make(chan func())}
+// NewSpawner returns a spawner that writes down in ledger what runs. niceness, 0
+// to 19, is that of every process it starts.
+func NewSpawner(ledger *Ledger, niceness int) *Spawner {
+	s := &Spawner{ledger: ledger, niceness: niceness, starts: make(chan func())}
 	s.thread.Go(func() {
 		// The kernel signals a child when the thread that made it ends, not the
 		// process. So every child is made by one thread that stays.
+		// The thread is not given back to others: on Linux it is nice itself.
 		runtime.LockOSThread()
+		if niceness > 0 {
+			beNice(niceness)
+		}
 		for start := range s.starts {
 			start()
 		}
@@ -86,6 +92,9 @@ func (s *Spawner) Start(spec Spec) (*Process, error) {
 	s.starts <- func() { started <- cmd.Start() }
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
+	}
+	if s.niceness > 0 {
+		makeNice(cmd.Process.Pid, s.niceness)
 	}
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	if err := s.ledger.add(spec.Name, cmd.Process.Pid); err != nil {
@@ -133,3 +142,10 @@ func (p *Process) Terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
 
 // Kill sends SIGKILL. A process that has ended is left alone.
 func (p *Process) Kill() { _ = p.cmd.Process.Kill() }
+
+// Pause sends SIGSTOP: the process stands still, with all that it holds, and
+// cannot help it. A process that has ended is left alone.
+func (p *Process) Pause() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume sends SIGCONT: a process that was paused goes on, any other is left alone.
+func (p *Process) Resume() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }

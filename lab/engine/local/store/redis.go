@@ -32,10 +32,11 @@ func FindRedis(ctx context.Context) (path, kind string, found bool) {
 }
 
 // RedisArgs are the arguments of a redis-server that keeps what it was told in
-// dir: a write that was answered outlives a kill of the process.
-func RedisArgs(port int, dir string) []string {
+// dir: a write that was answered outlives a kill of the process. conf is the path
+// of a configuration file; what it says of the same things does not count.
+func RedisArgs(conf string, port int, dir string) []string {
 	return []string{
-		"--bind", "127.0.0.1", "--port", fmt.Sprint(port),
+		conf, "--bind", "127.0.0.1", "--port", fmt.Sprint(port),
 		"--dir", dir, "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
 		"--daemonize", "no", "--loglevel", "warning",
 	}

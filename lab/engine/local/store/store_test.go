@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -80,9 +82,13 @@ func TestRedisKeepsWhatItAnswered(t *testing.T) {
 	}
 	dir, port := t.TempDir(), freePort(t)
 	address := fmt.Sprintf("127.0.0.1:%d", port)
+	conf := filepath.Join(dir, "redis.conf")
+	if err := os.WriteFile(conf, []byte("maxclients 77\nport 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	run := func(use func(context.Context, *redis.Client) error) {
 		t.Helper()
-		server := exec.Command(path, RedisArgs(port, dir)...)
+		server := exec.Command(path, RedisArgs(conf, port, dir)...)
 		if err := server.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -104,6 +110,9 @@ func TestRedisKeepsWhatItAnswered(t *testing.T) {
 		v, err := c.Get(ctx, "k").Result()
 		if err == nil && v != "kept" {
 			t.Errorf("value %q", v)
+		}
+		if limit, err := c.ConfigGet(ctx, "maxclients").Result(); err != nil || limit["maxclients"] != "77" {
+			t.Errorf("maxclients: %v, %v", limit, err)
 		}
 		return err
 	})
@@ -138,5 +147,30 @@ func TestTimePassesInMiniRedis(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the key never expires")
 		}
+	}
+}
+
+func TestMiniRedisComesBackWithWhatItHad(t *testing.T) {
+	m, err := StartMiniRedis(freePort(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	client := redis.NewClient(&redis.Options{Addr: m.redis.Addr(), MaxRetries: -1})
+	defer client.Close()
+	if err := client.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	m.Stop()
+	if err := client.Ping(t.Context()).Err(); err == nil {
+		t.Error("it was stopped, and it answers")
+	}
+	for range 2 { // the second time it runs already
+		if err := m.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v, err := client.Get(t.Context(), "k").Result(); err != nil || v != "v" {
+		t.Errorf("got %q, %v", v, err)
 	}
 }
