@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"spillway.dev/lab/engine/local"
+	"spillway.dev/lab/engine/manifest"
+	"spillway.dev/lab/rig"
 	"spillway.dev/lab/trace"
 	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
 )
@@ -45,13 +47,21 @@ Ctrl-C drains and stops the mesh: callers before those they call, nothing in
 flight is lost. A second Ctrl-C kills what has not drained yet. A third ends
 this program at once; the next 'spillway up' clears away what it left.
 
+Deployments that have a HorizontalPodAutoscaler are scaled by Kubernetes' own
+controller, on metrics that the Prometheus in this program keeps and serves.
+--scaling chooses the autoscalers: a component k8s/components/scaling-*.
+--timelapse makes them, and the rules, that many times as fast.
+
 With OTEL_EXPORTER_OTLP_ENDPOINT set (http://host:port, gRPC) traces go to that
 collector as well, such as Jaeger.`,
-		Example: "  spillway up\n  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 spillway up --dir .spillway-2",
+		Example: "  spillway up\n  spillway up --scaling cpu --timelapse 10\n  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 spillway up --dir .spillway-2",
 		Args:    arguments(0),
 	}
 	root := cmd.Flags().String("root", "", "directory that holds k8s/ and bin/ (default: found from this program or the working directory)")
 	_ = cmd.MarkFlagDirname("root") // the flag exists
+	scaling := cmd.Flags().String("scaling", "", "autoscalers: fixed, cpu, callers-cpu, pressure (default: none)")
+	components := cmd.Flags().StringSlice("component", nil, "more components of k8s/components, such as small-replicas")
+	timelapse := cmd.Flags().Float64("timelapse", 1, "by how much the durations of autoscalers and rules are divided, 1 to 100")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *root == "" {
 			found, err := findRoot()
@@ -60,7 +70,15 @@ collector as well, such as Jaeger.`,
 			}
 			*root = found
 		}
-		return a.up(cmd.Context(), *root)
+		if !(*timelapse >= 1 && *timelapse <= 100) {
+			return usagef("--timelapse is %v; give 1 (real time) to 100", *timelapse)
+		}
+		var variant manifest.Variant
+		if *scaling != "" {
+			variant.Components = append(variant.Components, "scaling-"+*scaling)
+		}
+		variant.Components = append(variant.Components, *components...)
+		return a.up(cmd.Context(), *root, variant, *timelapse)
 	}
 	return cmd
 }
@@ -85,7 +103,7 @@ func findRoot() (string, error) {
 	return "", errors.New("no k8s/overlays/local beside this program or above the working directory; name the repository with --root")
 }
 
-func (a *app) up(ctx context.Context, root string) (err error) {
+func (a *app) up(ctx context.Context, root string, variant manifest.Variant, timelapse float64) (err error) {
 	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	traces := trace.NewStore(keptTraces)
 	collector := os.Getenv(collectorVariable)
@@ -112,7 +130,11 @@ func (a *app) up(ctx context.Context, root string) (err error) {
 
 	begin := time.Now()
 	board := newBoard(a.out, isTerminal(a.out), width(a.out))
-	engine, err := local.Up(ctx, local.Options{Root: root, StateDir: a.dir, Log: log, Progress: board.event, Traces: traces})
+	mesh, err := rig.Up(ctx, rig.Options{
+		Engine:    local.Options{Root: root, StateDir: a.dir, Variant: variant, Log: log, Progress: board.event, Traces: traces},
+		Timelapse: timelapse,
+		Log:       log,
+	})
 	if err != nil {
 		board.finish()
 		if ctx.Err() != nil {
@@ -123,7 +145,7 @@ func (a *app) up(ctx context.Context, root string) (err error) {
 	waitCtx, stopWaiting := context.WithCancel(ctx)
 	defer stopWaiting()
 	ready := make(chan error, 1)
-	go func() { ready <- engine.WaitReady(waitCtx) }()
+	go func() { ready <- mesh.Engine.WaitReady(waitCtx) }()
 	for running := true; running; {
 		select {
 		case err := <-ready:
@@ -134,7 +156,7 @@ func (a *app) up(ctx context.Context, root string) (err error) {
 			}
 		case <-ctx.Done():
 			running = false
-		case <-engine.StopRequested():
+		case <-mesh.Engine.StopRequested():
 			running = false
 		}
 	}
@@ -143,11 +165,11 @@ func (a *app) up(ctx context.Context, root string) (err error) {
 	if ready != nil {
 		<-ready
 	}
-	return a.drain(ctx, engine, signals)
+	return a.drain(ctx, mesh, signals)
 }
 
 // drain stops the mesh; one more signal makes that quick, two end the program.
-func (a *app) drain(ctx context.Context, engine *local.Engine, signals chan os.Signal) error {
+func (a *app) drain(ctx context.Context, mesh *rig.Rig, signals chan os.Signal) error {
 	seen, asked := 0, time.Now()
 	if ctx.Err() != nil {
 		fmt.Fprintln(a.out, "\nDraining. Ctrl-C again kills what has not drained.")
@@ -155,7 +177,7 @@ func (a *app) drain(ctx context.Context, engine *local.Engine, signals chan os.S
 	downCtx, hurry := context.WithCancel(context.WithoutCancel(ctx))
 	defer hurry()
 	done := make(chan error, 1)
-	go func() { done <- engine.Down(downCtx) }()
+	go func() { done <- mesh.Down(downCtx) }()
 	for {
 		select {
 		case <-signals:
@@ -200,19 +222,20 @@ The mesh serves after %s.
   redis     %s at %s
   nats      JetStream, on file, at %s
   traces    %s
+  metrics   %s   (Prometheus' HTTP API)
   state     %s
 
 In another terminal:
 
-  %[9]s buy%[10]s                          buy tickets and see the purchase as a trace
-  %[9]s ps%[10]s                           see what runs
-  %[9]s load --rate 100 --for 60s%[10]s    put it under load
-  %[9]s audit%[10]s                        check that nothing was lost or sold twice
+  %[10]s buy%[11]s                          buy tickets and see the purchase as a trace
+  %[10]s ps%[11]s                           see what runs
+  %[10]s load --rate 100 --for 60s%[11]s    put it under load
+  %[10]s audit%[11]s                        check that nothing was lost or sold twice
 
 Ctrl-C drains and stops the mesh.
 
 `, trace.Duration(took), info.GetGatewayHttpUrl(), info.GetGatewayGrpcAddress(), info.GetRedisKind(), info.GetRedisAddress(),
-		info.GetNatsUrl(), traces, info.GetStateDir(), self, with)
+		info.GetNatsUrl(), traces, info.GetPrometheusUrl(), info.GetStateDir(), self, with)
 }
 
 // shellWord is text as a shell takes it for one word.

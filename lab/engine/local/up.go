@@ -264,6 +264,7 @@ func (e *Engine) serveAPI() error {
 	enginev1.RegisterEngineServiceServer(e.api, api{Engine: e})
 	if e.options.Register != nil {
 		if err := e.options.Register(e, e.api); err != nil {
+			lis.Close()
 			return err
 		}
 	}

@@ -1,0 +1,205 @@
+// Package rig is a local mesh with everything that observes and steers it: the
+// engine, the metrics store, Kubernetes' autoscaler and the faults. `spillway up`
+// and every variant of an experiment run one.
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"spillway.dev/lab/autoscaler"
+	"spillway.dev/lab/engine/local"
+	"spillway.dev/lab/fault"
+	"spillway.dev/lab/metrics"
+	"spillway.dev/lab/metrics/kubestate"
+	autoscalerv1 "spillway.dev/proto/gen/spillway/autoscaler/v1"
+	faultv1 "spillway.dev/proto/gen/spillway/fault/v1"
+	knobv1 "spillway.dev/proto/gen/spillway/knob/v1"
+)
+
+// Where the rules are, below the root: the same files that a cluster mounts.
+const (
+	recordingRules = "k8s/observability/prometheus/rules/mesh.yaml"
+	alertingRules  = "k8s/observability/prometheus/rules/alerts.yaml"
+	metricsRules   = "k8s/observability/prometheus-adapter/config.yaml"
+)
+
+// Options say what to run.
+type Options struct {
+	// Engine is about the mesh. Its Register and Timelapse belong to the rig.
+	Engine local.Options
+	// Timelapse divides the durations of autoscaler, metrics rules and nodes; 0
+	// stands for 1.
+	Timelapse float64
+	// MetricsDir keeps the series; it outlives the rig. Empty stands for metrics
+	// in the state directory.
+	MetricsDir string
+	Log        *slog.Logger
+}
+
+// Rig is a running mesh and what is around it. Its parts are safe for concurrent
+// use.
+type Rig struct {
+	Engine     *local.Engine
+	Metrics    *metrics.Store
+	Autoscaler *autoscaler.Autoscaler
+	Faults     *fault.Injector
+	Knobs      knobv1.KnobServiceClient
+
+	conn       *grpc.ClientConn // to the control plane
+	stop       context.CancelFunc
+	background sync.WaitGroup
+	once       sync.Once
+	ended      error
+}
+
+// Up starts a mesh and everything around it; Engine.WaitReady waits for its
+// replicas. When Up fails nothing is left running.
+func Up(ctx context.Context, options Options) (*Rig, error) {
+	if options.Timelapse == 0 {
+		options.Timelapse = 1
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	r := &Rig{stop: stop}
+	engine := options.Engine
+	engine.Timelapse = options.Timelapse
+	engine.Register = func(e *local.Engine, to grpc.ServiceRegistrar) error {
+		r.Engine = e
+		return r.wire(ctx, background, options, to)
+	}
+	var err error
+	if r.Engine, err = local.Up(ctx, engine); err != nil {
+		return nil, errors.Join(err, r.end(ctx))
+	}
+	return r, nil
+}
+
+// wire starts what is around the engine, which has everything but replicas.
+func (r *Rig) wire(ctx, background context.Context, options Options, to grpc.ServiceRegistrar) error {
+	root := options.Engine.Root
+	dir := options.MetricsDir
+	if dir == "" {
+		dir = filepath.Join(options.Engine.StateDir, "metrics")
+	}
+	var err error
+	r.Metrics, err = metrics.Open(ctx, metrics.Config{
+		Dir:       dir,
+		RuleFiles: []string{filepath.Join(root, recordingRules), filepath.Join(root, alertingRules)},
+		Timelapse: options.Timelapse,
+		Log:       options.Log,
+	})
+	if err != nil {
+		return err
+	}
+	r.Engine.SetPrometheusURL(r.Metrics.URL())
+	cluster := autoscaler.Cluster{
+		Snapshot:    func() autoscaler.Snapshot { return autoscaler.Snapshot(r.Engine.Snapshot()) },
+		Changed:     r.Engine.Changed,
+		SetReplicas: r.Engine.SetReplicas,
+	}
+	r.Autoscaler, err = autoscaler.New(autoscaler.Config{
+		Timelapse: options.Timelapse,
+		Rules:     filepath.Join(root, metricsRules),
+		Log:       options.Log,
+	}, cluster, r.Metrics.Query)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(kubestate.New(r.objects)); err != nil {
+		return fmt.Errorf("metrics of Kubernetes' objects: %w", err)
+	}
+	r.Metrics.Gatherer("kube-state-metrics", registry)
+	host := prometheus.NewRegistry()
+	if err := host.Register(newHost()); err != nil {
+		return fmt.Errorf("metrics of the host: %w", err)
+	}
+	r.Metrics.Gatherer("host", host)
+
+	r.conn, err = grpc.NewClient(r.Engine.KnobTarget(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("reach the control plane: %w", err)
+	}
+	r.Knobs = knobv1.NewKnobServiceClient(r.conn)
+	r.Faults = fault.NewInjector(r.Engine, r.Knobs, options.Log)
+
+	autoscalerv1.RegisterAutoscalerServiceServer(to, r.Autoscaler)
+	faultv1.RegisterFaultServiceServer(to, r.Faults.Server())
+
+	r.background.Go(func() { r.follow(background) })
+	r.background.Go(func() {
+		if err := r.Autoscaler.Run(background); err != nil {
+			options.Log.Error("the autoscaler ended", "error", err)
+		}
+	})
+	return nil
+}
+
+// objects are Kubernetes' objects with the status that the autoscaler gave its
+// own.
+func (r *Rig) objects() kubestate.Objects {
+	s := r.Engine.Snapshot()
+	return kubestate.Objects{Pods: s.Pods, Deployments: s.Deployments, HPAs: r.Autoscaler.HPAs(), Nodes: s.Nodes}
+}
+
+// follow has the metrics store scrape whatever runs.
+func (r *Rig) follow(ctx context.Context) {
+	var last []local.Target
+	for {
+		changed := r.Engine.Changed()
+		if targets := r.Engine.Targets(); last == nil || !slices.Equal(last, targets) {
+			last = targets
+			scrape := make([]metrics.Target, 0, len(targets))
+			for _, t := range targets {
+				scrape = append(scrape, metrics.Target{Address: t.Address, Labels: map[string]string{
+					"namespace": local.Namespace, "pod": t.Pod, "service": t.Service, "node": t.Node,
+				}})
+			}
+			r.Metrics.SetTargets(scrape)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// Down puts faults and knobs back, drains and stops the mesh, and then what is
+// around it: what is read of the end of the mesh is kept. When ctx ends first
+// the rest is killed. Further calls wait for the first and return what it
+// returned.
+func (r *Rig) Down(ctx context.Context) error {
+	r.once.Do(func() {
+		var errs []error
+		if r.Faults != nil {
+			errs = append(errs, r.Faults.Close(ctx))
+		}
+		errs = append(errs, r.Engine.Down(ctx), r.end(ctx))
+		r.ended = errors.Join(errs...)
+	})
+	return r.ended
+}
+
+// end stops what is around the engine.
+func (r *Rig) end(context.Context) error {
+	r.stop()
+	r.background.Wait()
+	var errs []error
+	if r.Metrics != nil {
+		errs = append(errs, r.Metrics.Close())
+	}
+	if r.conn != nil {
+		errs = append(errs, r.conn.Close())
+	}
+	return errors.Join(errs...)
+}
