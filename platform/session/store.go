@@ -3,6 +3,8 @@
 // A session is proved by a random token, of which only the SHA-256 is stored. It ends when nobody touched it for the idle
 // time, when its absolute time is over however busy it is, or when it is revoked. Each operation is one script, so it
 // happens wholly or not at all, whatever other replicas do at the same time.
+//
+// Memory keeps the same sessions in one process instead, for a study of what that costs.
 package session
 
 import (

@@ -27,7 +27,7 @@ func (c *config) Validate() error {
 	if c.JournalDir == "" {
 		errs = append(errs, errors.New(`SPILLWAY_BANK_JOURNAL_DIR is not set: give the directory of the journal`))
 	}
-	if c.QuotaPerSecond < 1 || c.QuotaPerSecond > 1_000_000 {
+	if c.QuotaPerSecond < 1 || c.QuotaPerSecond > maxQuota {
 		errs = append(errs, fmt.Errorf("SPILLWAY_BANK_QUOTA_PER_SECOND=%d is not allowed: give 1 to 1000000", c.QuotaPerSecond))
 	}
 	if c.Concurrency < 1 {
@@ -35,3 +35,6 @@ func (c *config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// maxQuota is in charges a second; it also bounds the knob.
+const maxQuota = 1_000_000

@@ -31,7 +31,7 @@ func spec() boot.Spec {
 				return err
 			}
 			app.OnClose("journal", func(context.Context) error { return books.close() })
-			return register(app.Server(), books, cfg, app.Registerer(), time.Now)
+			return register(app.Server(), books, cfg, app.Knobs(), app.Registerer(), time.Now)
 		},
 	}
 }

@@ -10,18 +10,27 @@ import (
 // It keeps one instant: when the calls let in so far will have been paid for at
 // the allowed rate. Safe for concurrent use.
 type quota struct {
+	mu        sync.Mutex
 	interval  time.Duration // what one call costs: 1 s ÷ rate
 	tolerance time.Duration // how far ahead of the rate callers may be
-
-	mu   sync.Mutex
-	paid time.Time // "theoretical arrival time"
+	paid      time.Time     // "theoretical arrival time"
 }
 
 // newQuota allows perSecond calls a second and as many at once after a pause of
 // a second.
 func newQuota(perSecond int) *quota {
-	interval := time.Second / time.Duration(perSecond)
-	return &quota{interval: interval, tolerance: time.Second - interval}
+	q := &quota{}
+	q.set(int64(perSecond))
+	return q
+}
+
+// set changes the rate. What callers are ahead stays the same time, so that a bank that was half used up is half used up
+// after it, whatever the rate.
+func (q *quota) set(perSecond int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.interval = time.Second / time.Duration(perSecond)
+	q.tolerance = time.Second - q.interval
 }
 
 // admit takes one call at now. A refused call costs nothing and learns how long

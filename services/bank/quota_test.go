@@ -43,3 +43,32 @@ func TestQuotaOverTime(t *testing.T) {
 		t.Error("a step back of the clock let a call in")
 	}
 }
+
+// A bank that lowers its quota is as used up as it was, in its own new measure, and keeps to the new rate at once.
+func TestQuotaChangesWhileItIsUsed(t *testing.T) {
+	q, now := newQuota(100), time.Unix(1000, 0)
+	admitted := func(at time.Time) (n int) {
+		for {
+			if _, ok := q.admit(at); !ok {
+				return n
+			}
+			n++
+		}
+	}
+	for range 50 {
+		if _, ok := q.admit(now); !ok {
+			t.Fatal("a call of the first half of the burst was refused")
+		}
+	}
+	q.set(10)
+	if n := admitted(now); n != 5 {
+		t.Errorf("half used up at 100 a second, %d more calls come in at 10 a second, want 5", n)
+	}
+	if n := admitted(now.Add(500 * time.Millisecond)); n != 5 {
+		t.Errorf("half a second later %d calls come in at 10 a second, want 5", n)
+	}
+	q.set(1000)
+	if n := admitted(now.Add(600 * time.Millisecond)); n != 100 {
+		t.Errorf("a tenth of a second later %d calls come in at 1000 a second, want 100", n)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/problem"
 	bankv1 "spillway.dev/proto/gen/spillway/bank/v1"
 )
@@ -26,7 +27,7 @@ type server struct {
 	now      func() time.Time
 }
 
-func register(to grpc.ServiceRegistrar, books *ledger, cfg *config, reg prometheus.Registerer, now func() time.Time) error {
+func register(to grpc.ServiceRegistrar, books *ledger, cfg *config, set *knobs.Set, reg prometheus.Registerer, now func() time.Time) error {
 	s := &server{
 		books: books,
 		quota: newQuota(cfg.QuotaPerSecond),
@@ -40,6 +41,8 @@ func register(to grpc.ServiceRegistrar, books *ledger, cfg *config, reg promethe
 	for _, limit := range []string{limitRate, limitConcurrency} {
 		s.breaches.WithLabelValues(limit) // a series that is there from the start shows its first breach as an increase
 	}
+	set.Int("bank.quota_per_second", int64(cfg.QuotaPerSecond), 1, maxQuota,
+		"charges a second that the bank takes, and as many at once after a quiet second").OnChange(s.quota.set)
 	bankv1.RegisterBankServiceServer(to, s)
 	return reg.Register(s.breaches)
 }

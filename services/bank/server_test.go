@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"spillway.dev/platform/boot"
+	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/problem"
 	bankv1 "spillway.dev/proto/gen/spillway/bank/v1"
 )
@@ -31,7 +32,7 @@ func serve(t *testing.T, cfg *config, now func() time.Time) (*server, bankv1.Ban
 	l, _ := open(t, t.TempDir())
 	srv := grpc.NewServer()
 	registrar := &capture{ServiceRegistrar: srv}
-	if err := register(registrar, l, cfg, prometheus.NewRegistry(), now); err != nil {
+	if err := register(registrar, l, cfg, knobs.NewSet(), prometheus.NewRegistry(), now); err != nil {
 		t.Fatal(err)
 	}
 	lis, err := net.Listen("tcp", "127.0.0.1:0")

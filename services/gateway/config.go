@@ -13,6 +13,9 @@ type config struct {
 	// CookieSecure marks the session cookie Secure, so that browsers send it over TLS only. Off by default because the
 	// gateway itself serves plain HTTP; on wherever something in front of it ends TLS.
 	CookieSecure bool `env:"SPILLWAY_GATEWAY_COOKIE_SECURE" envDefault:"false"`
+	// SessionAffinity hands out tokens that begin with a key, and sends that key along with the calls for a session, for
+	// session replicas that keep sessions in memory.
+	SessionAffinity bool `env:"SPILLWAY_GATEWAY_SESSION_AFFINITY" envDefault:"false"`
 
 	SessionTarget   string `env:"SPILLWAY_SESSION_TARGET" envDefault:"xds:///session"`
 	CatalogTarget   string `env:"SPILLWAY_CATALOG_TARGET" envDefault:"xds:///catalog"`

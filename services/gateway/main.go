@@ -24,7 +24,7 @@ func spec() boot.Spec {
 			if err != nil {
 				return err
 			}
-			gatewayv1.RegisterGatewayServiceServer(edge{app.Server()}, &server{downstreams: down})
+			gatewayv1.RegisterGatewayServiceServer(edge{app.Server()}, &server{downstreams: down, affinity: affinity{on: cfg.SessionAffinity}})
 			conn, err := app.Loopback()
 			if err != nil {
 				return fmt.Errorf("in-process connection for HTTP: %w", err)

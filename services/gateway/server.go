@@ -14,6 +14,7 @@ import (
 type server struct {
 	gatewayv1.UnimplementedGatewayServiceServer
 	downstreams
+	affinity affinity
 }
 
 // SignIn opens a session. A token that the caller came with is ended by it, so that a stolen one dies at the next sign-in.
@@ -22,11 +23,13 @@ func (s *server) SignIn(ctx context.Context, req *gatewayv1.SignInRequest) (*gat
 	if len(previous) > maxTokenBytes {
 		previous = ""
 	}
-	resp, err := s.session.SignIn(ctx, &sessionv1.SignInRequest{PersonId: req.GetPersonId(), PreviousToken: previous})
+	key, previous := s.affinity.split(previous)
+	key = s.affinity.begin(key)
+	resp, err := s.session.SignIn(toward(ctx, key), &sessionv1.SignInRequest{PersonId: req.GetPersonId(), PreviousToken: previous})
 	if err != nil {
 		return nil, passOn("session", err)
 	}
-	return &gatewayv1.SignInResponse{Token: resp.GetToken(), ExpiresAt: resp.GetExpiresAt()}, nil
+	return &gatewayv1.SignInResponse{Token: s.affinity.join(key, resp.GetToken()), ExpiresAt: resp.GetExpiresAt()}, nil
 }
 
 // RefreshSession exchanges the token. It does not touch the session first: Refresh itself tells whether there is one.
@@ -35,22 +38,23 @@ func (s *server) RefreshSession(ctx context.Context, _ *gatewayv1.RefreshSession
 	if err != nil {
 		return nil, err
 	}
-	resp, err := s.session.Refresh(ctx, &sessionv1.RefreshRequest{Token: token})
+	key, token := s.affinity.split(token)
+	resp, err := s.session.Refresh(toward(ctx, key), &sessionv1.RefreshRequest{Token: token})
 	if err != nil {
 		return nil, passOn("session", err)
 	}
-	return &gatewayv1.RefreshSessionResponse{Token: resp.GetToken(), ExpiresAt: resp.GetExpiresAt()}, nil
+	return &gatewayv1.RefreshSessionResponse{Token: s.affinity.join(key, resp.GetToken()), ExpiresAt: resp.GetExpiresAt()}, nil
 }
 
 // SignOut ends the session. It does not touch it first: to sign out of a session that has ended already is no error, and
 // the browser's cookie goes either way. To end a person's other sessions takes a session that is still good.
 func (s *server) SignOut(ctx context.Context, req *gatewayv1.SignOutRequest) (*gatewayv1.SignOutResponse, error) {
 	if req.GetEverywhere() {
-		person, err := s.person(ctx)
+		person, key, err := s.known(ctx)
 		if err != nil {
 			return nil, err
 		}
-		resp, err := s.session.RevokeAll(ctx, &sessionv1.RevokeAllRequest{PersonId: person})
+		resp, err := s.session.RevokeAll(toward(ctx, key), &sessionv1.RevokeAllRequest{PersonId: person})
 		if err != nil {
 			return nil, passOn("session", err)
 		}
@@ -60,7 +64,8 @@ func (s *server) SignOut(ctx context.Context, req *gatewayv1.SignOutRequest) (*g
 	if err != nil {
 		return nil, err
 	}
-	resp, err := s.session.Revoke(ctx, &sessionv1.RevokeRequest{Token: token})
+	key, token := s.affinity.split(token)
+	resp, err := s.session.Revoke(toward(ctx, key), &sessionv1.RevokeRequest{Token: token})
 	if err != nil {
 		return nil, passOn("session", err)
 	}

@@ -46,13 +46,20 @@ func required(ctx context.Context) (string, error) {
 // person tells whose session a call came with, and puts the session's idle expiry off. The session is the only source of
 // who is calling; no request can name a person.
 func (s *server) person(ctx context.Context) (string, error) {
+	person, _, err := s.known(ctx)
+	return person, err
+}
+
+// known is person, and the affinity key of the session.
+func (s *server) known(ctx context.Context) (person, key string, err error) {
 	token, err := required(ctx)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	resp, err := s.session.Touch(ctx, &sessionv1.TouchRequest{Token: token})
+	key, token = s.affinity.split(token)
+	resp, err := s.session.Touch(toward(ctx, key), &sessionv1.TouchRequest{Token: token})
 	if err != nil {
-		return "", passOn("session", err)
+		return "", "", passOn("session", err)
 	}
-	return resp.GetPersonId(), nil
+	return resp.GetPersonId(), key, nil
 }

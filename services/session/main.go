@@ -1,10 +1,11 @@
 // Package main is the session service: who is signed in. It keeps nothing itself; sessions are in Redis, so any replica
-// answers for any session.
+// answers for any session. For a study of sticky sessions they can be in the replica's memory instead.
 //
 // Alone, with a Redis on its usual port; package boot lists the variables of every service:
 //
 //	SPILLWAY_GRPC_ADDR=:9001 SPILLWAY_ADMIN_ADDR=:9091 session
 //
+//	SPILLWAY_SESSION_STORE          redis           or memory: lost with the replica, unknown to the others
 //	SPILLWAY_REDIS_ADDR             127.0.0.1:6379  where Redis is, host:port
 //	SPILLWAY_SESSION_IDLE_TTL       30m             a session that is not touched for so long ends
 //	SPILLWAY_SESSION_ABSOLUTE_TTL   12h             and so long after sign-in it ends in any case
@@ -12,6 +13,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"spillway.dev/platform/boot"
 	"spillway.dev/platform/session"
@@ -26,10 +31,31 @@ func spec() boot.Spec {
 		Name:   "session",
 		Config: cfg,
 		Build: func(_ context.Context, app *boot.App) error {
-			store := session.NewStore(app.Redis(cfg.RedisAddr), cfg.lifetime())
-			app.Dependency("redis", store.Connect)
+			store, err := open(app, cfg)
+			if err != nil {
+				return err
+			}
 			sessionv1.RegisterSessionServiceServer(app.Server(), &server{store: store})
 			return nil
 		},
 	}
+}
+
+// open makes the store that the configuration names.
+func open(app *boot.App, cfg *config) (store, error) {
+	if cfg.Store == inRedis {
+		s := session.NewStore(app.Redis(cfg.RedisAddr), cfg.lifetime())
+		app.Dependency("redis", s.Connect)
+		return s, nil
+	}
+	app.Log().Warn("sessions are kept in this replica's memory: they are lost with it, and no other replica knows them")
+	s := session.NewMemory(cfg.lifetime(), time.Now)
+	err := app.Registerer().Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "spillway_session_held",
+		Help: "Sessions in this replica's memory, which are lost when it ends.",
+	}, func() float64 { return float64(s.Len()) }))
+	if err != nil {
+		return nil, fmt.Errorf("register the metrics of sessions: %w", err)
+	}
+	return s, nil
 }

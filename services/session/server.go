@@ -12,7 +12,16 @@ import (
 // server answers the RPCs. The store's errors are problems and cross as they are.
 type server struct {
 	sessionv1.UnimplementedSessionServiceServer
-	store *session.Store
+	store store
+}
+
+// store is what both stores of sessions do.
+type store interface {
+	SignIn(ctx context.Context, person string, previous session.Token) (session.Session, error)
+	Touch(ctx context.Context, token session.Token) (session.Session, error)
+	Refresh(ctx context.Context, token session.Token) (session.Session, error)
+	Revoke(ctx context.Context, token session.Token) (int, error)
+	RevokeAll(ctx context.Context, person string) (int, error)
 }
 
 // SignIn opens a session and ends the one the caller came with.
