@@ -244,6 +244,10 @@ func TestStateIsChecked(t *testing.T) {
 		"port 0 is not allowed":              {{Name: "a", Endpoints: at(0)}},
 		"port 65536 is not allowed":          {{Name: "a", Endpoints: at(65536)}},
 		"127.0.0.1:7 is listed twice":        {{Name: "a", Endpoints: at(7, 7)}},
+		`hash header "" is not allowed`:      {{Name: "a", Policy: RingHash}},
+		`hash header "x-y-bin" is not`:       {{Name: "a", Policy: RingHash, HashHeader: "x-y-bin"}},
+		`hash header "X" is not allowed`:     {{Name: "a", Policy: RingHash, HashHeader: "X"}},
+		`hash header "x" does nothing`:       {{Name: "a", HashHeader: "x"}},
 	} {
 		if err := plane.Set(State{Services: services}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)

@@ -67,8 +67,9 @@ const (
 	RoundRobin Policy = "round_robin"
 	// LeastRequest takes, of two random endpoints, the one with fewer calls in flight from this caller.
 	LeastRequest Policy = "least_request"
-	// RingHash sends calls with the same value of HashHeader to the same endpoint for as long as it is there. When
-	// endpoints come or go, about one in as many values as there are endpoints moves.
+	// RingHash sends calls with the same value of HashHeader to the same endpoint while the endpoints are the same. When
+	// one of n goes, its values move, and about as many others do: the ring keeps its number of points, so those that
+	// stay get more of them.
 	RingHash Policy = "ring_hash"
 )
 
