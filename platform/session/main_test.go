@@ -72,7 +72,7 @@ func person(t *testing.T) string {
 	return fmt.Sprintf("p%d", persons.Add(1))
 }
 
-func signIn(t *testing.T, s *Store, who string, previous Token) Session {
+func signIn(t *testing.T, s keeper, who string, previous Token) Session {
 	t.Helper()
 	got, err := s.SignIn(t.Context(), who, previous)
 	if err != nil {

@@ -30,7 +30,22 @@ func wantInvalid(t *testing.T, err error) {
 	}
 }
 
-func wantSession(t *testing.T, s *Store, token Token, who string) {
+// keeper is what both stores do.
+type keeper interface {
+	SignIn(ctx context.Context, person string, previous Token) (Session, error)
+	Touch(ctx context.Context, token Token) (Session, error)
+	Refresh(ctx context.Context, token Token) (Session, error)
+	Revoke(ctx context.Context, token Token) (int, error)
+	RevokeAll(ctx context.Context, person string) (int, error)
+}
+
+// onBoth runs a test on Redis and in memory: what sessions do must not depend on where they are kept.
+func onBoth(t *testing.T, life Lifetime, test func(t *testing.T, s keeper)) {
+	t.Run("redis-server", func(t *testing.T) { test(t, newStore(t, life)) })
+	t.Run("memory", func(t *testing.T) { test(t, NewMemory(life, time.Now)) })
+}
+
+func wantSession(t *testing.T, s keeper, token Token, who string) {
 	t.Helper()
 	got, err := s.Touch(t.Context(), token)
 	if err != nil || got.Person != who {
@@ -38,23 +53,25 @@ func wantSession(t *testing.T, s *Store, token Token, who string) {
 	}
 }
 
-func wantEnded(t *testing.T, s *Store, token Token) {
+func wantEnded(t *testing.T, s keeper, token Token) {
 	t.Helper()
 	_, err := s.Touch(t.Context(), token)
 	wantInvalid(t, err)
 }
 
 func TestLifeOfASession(t *testing.T) {
-	t.Run("redis-server", func(t *testing.T) { lifeOfASession(t, server.Addr()) })
+	onBoth(t, long, lifeOfASession)
 	// What the local engine falls back to where there is no redis-server.
-	t.Run("miniredis", func(t *testing.T) { lifeOfASession(t, miniredis.RunT(t).Addr()) })
+	t.Run("miniredis", func(t *testing.T) {
+		s := NewStore(connect(t, miniredis.RunT(t).Addr()), long)
+		if err := s.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		lifeOfASession(t, s)
+	})
 }
 
-func lifeOfASession(t *testing.T, addr string) {
-	s := NewStore(connect(t, addr), long)
-	if err := s.Connect(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+func lifeOfASession(t *testing.T, s keeper) {
 	who := person(t)
 	before := time.Now()
 	first := signIn(t, s, who, "")
@@ -103,7 +120,10 @@ func lifeOfASession(t *testing.T, addr string) {
 }
 
 func TestASignInEndsTheSessionOfAnotherPerson(t *testing.T) {
-	s := newStore(t, long)
+	onBoth(t, long, aSignInEndsTheSessionOfAnotherPerson)
+}
+
+func aSignInEndsTheSessionOfAnotherPerson(t *testing.T, s keeper) {
 	a, b := person(t), person(t)
 	first := signIn(t, s, a, "")
 	signIn(t, s, b, first.Token)
@@ -113,8 +133,9 @@ func TestASignInEndsTheSessionOfAnotherPerson(t *testing.T) {
 	}
 }
 
-func TestForgedTokens(t *testing.T) {
-	s := newStore(t, long)
+func TestForgedTokens(t *testing.T) { onBoth(t, long, forgedTokens) }
+
+func forgedTokens(t *testing.T, s keeper) {
 	real := signIn(t, s, person(t), "").Token
 	for name, token := range map[string]Token{
 		"empty":             "",
@@ -305,7 +326,10 @@ func TestOnePersonHasABoundedNumberOfSessions(t *testing.T) {
 
 // Of many refreshes of one token at once exactly one gets the session on.
 func TestConcurrentRefreshesHaveOneWinner(t *testing.T) {
-	s := newStore(t, long)
+	onBoth(t, long, concurrentRefreshesHaveOneWinner)
+}
+
+func concurrentRefreshesHaveOneWinner(t *testing.T, s keeper) {
 	who := person(t)
 	token := signIn(t, s, who, "").Token
 	var won atomic.Int64
@@ -331,7 +355,10 @@ func TestConcurrentRefreshesHaveOneWinner(t *testing.T) {
 
 // After RevokeAll returned, no session made before it lives, whatever was going on.
 func TestRevokeAllAmongTouchesAndRefreshes(t *testing.T) {
-	s := newStore(t, long)
+	onBoth(t, long, revokeAllAmongTouchesAndRefreshes)
+}
+
+func revokeAllAmongTouchesAndRefreshes(t *testing.T, s keeper) {
 	who := person(t)
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
