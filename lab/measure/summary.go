@@ -18,8 +18,8 @@ const (
 // replacement 4000 times, and the interval is the middle 95 % of the medians.
 // Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 //
-// With fewer than seven repeats it runs from the lowest to the highest; it
-// cannot know of values that never came up. The seed fixes what is drawn: the
+// With two to five repeats it runs from the lowest to the highest; it cannot
+// know of values that never came up. The seed fixes what is drawn: the
 // same repeats and seed give the same interval. A measure that some repeats
 // lack is summarised over those that have it.
 func Summarise(repeats []map[string]float64, seed uint64) map[string]Summary {
