@@ -12,7 +12,8 @@ type Config struct {
 	CPU float64 `yaml:"cpu"`
 	// Min is how many nodes there are at the start, ready at once, and at least.
 	Min int `yaml:"min"`
-	// Max is how many there are at most, those on their way included.
+	// Max is how many there are at most, those on their way included and those that
+	// are being taken back not.
 	Max int `yaml:"max"`
 	// ProvisionDelay is the time from asking for a node to its being ready: the
 	// autoscaler's own scan, the machine's start, the kubelet's.

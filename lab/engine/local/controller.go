@@ -32,7 +32,7 @@ func (e *Engine) control(ctx context.Context) {
 }
 
 // reconcile takes every Deployment one step on, again and again until nothing
-// changes, and announces the endpoints that result. It returns when to look again
+// changes, places pods, and announces the endpoints that result. It returns when to look again
 // though nothing happens until then, or zero.
 func (e *Engine) reconcile() time.Time {
 	e.mu.Lock()
@@ -67,6 +67,7 @@ func (e *Engine) reconcile() time.Time {
 			delete(e.deployments, d.name)
 		}
 	}
+	again = soonest(again, e.schedule(now))
 	return soonest(again, e.announce())
 }
 

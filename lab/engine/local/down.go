@@ -52,6 +52,7 @@ func (e *Engine) bringDown(ctx context.Context) error {
 	for _, d := range e.doors {
 		errs = append(errs, d.proxy.Close())
 	}
+	errs = append(errs, e.closeClusterIPs())
 	if e.conductor != nil {
 		e.conductor.close()
 	}

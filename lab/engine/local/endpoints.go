@@ -133,6 +133,7 @@ func (e *Engine) announce() time.Time {
 	for _, door := range e.doors {
 		door.proxy.Set(ready(e.endpoints(door.service, door.port)))
 	}
+	e.renewClusterIPs()
 	e.revision++
 	close(e.changed)
 	e.changed = make(chan struct{})

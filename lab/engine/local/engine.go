@@ -12,11 +12,13 @@ import (
 
 	"google.golang.org/grpc"
 
+	"spillway.dev/lab/engine/local/frontdoor"
 	"spillway.dev/lab/engine/local/logs"
 	"spillway.dev/lab/engine/local/port"
 	"spillway.dev/lab/engine/local/process"
 	"spillway.dev/lab/engine/local/store"
 	"spillway.dev/lab/engine/manifest"
+	"spillway.dev/lab/nodepool"
 	"spillway.dev/platform/mesh"
 )
 
@@ -68,7 +70,9 @@ type Engine struct {
 	wake chan struct{}
 
 	mu          sync.Mutex
+	pool        *nodepool.Pool // nil: pods wait for no node
 	manifests   *manifest.Mesh
+	clusterIPs  map[servicePort]*frontdoor.Proxy
 	deployments map[string]*deployment
 	stopping    bool
 	announced   []byte   // the latest state of the mesh

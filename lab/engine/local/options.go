@@ -71,7 +71,7 @@ const (
 	// EventManifestError: a changed manifest cannot be used; Text says why. The
 	// mesh goes on with what it had.
 	EventManifestError
-	// EventStore: Redis or NATS is up; Text says which and where.
+	// EventStore: Redis or NATS is up, down or up again; Text says which and where.
 	EventStore
 	// EventReplica: something happened to Replica; Text says what.
 	EventReplica
@@ -79,6 +79,8 @@ const (
 	EventWorkload
 	// EventConductor: something happened to the control plane's process.
 	EventConductor
+	// EventNode: something happened to modelled nodes.
+	EventNode
 	// EventStopping: the engine drains and stops.
 	EventStopping
 	// EventStopped: nothing runs any more.

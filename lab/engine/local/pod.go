@@ -36,8 +36,9 @@ type pod struct {
 	ports          map[string]int // by the container port's name
 	out            *logs.Writer
 
-	stop chan struct{} // closed when the pod is deleted
-	done chan struct{} // closed when nothing of it runs any more
+	bound chan struct{} // closed when the pod has a node
+	stop  chan struct{} // closed when the pod is deleted
+	done  chan struct{} // closed when nothing of it runs any more
 
 	// guarded by Engine.mu
 	status podStatus
@@ -107,6 +108,7 @@ func (e *Engine) newPod(d *deployment) (*pod, error) {
 		image:    e.program(d.template),
 		created:  time.Now(),
 		ports:    map[string]int{},
+		bound:    make(chan struct{}),
 		stop:     make(chan struct{}),
 		done:     make(chan struct{}),
 	}
@@ -128,7 +130,6 @@ func (e *Engine) newPod(d *deployment) (*pod, error) {
 	}
 	p.dir = dir
 	p.out = e.logs.Writer(p.workload, p.name)
-	p.status.node, p.status.boundAt, p.status.readyChanged = unlimitedNode, p.created, p.created
 	return p, nil
 }
 
@@ -175,6 +176,7 @@ func (p *pod) spec() (process.Spec, error) {
 		},
 		ConfigMaps: p.engine.manifests.ConfigMaps,
 		Offered:    offered,
+		Links:      p.engine.links(&p.template.Spec),
 	})
 	if err != nil {
 		return process.Spec{}, err

@@ -21,6 +21,11 @@ const leastGrace = 2 * time.Second
 // run is the pod's life. It returns when the pod was deleted and nothing of it
 // runs.
 func (p *pod) run() {
+	select {
+	case <-p.bound:
+	case <-p.stop:
+		return
+	}
 	var crash backoff.Crash
 	for {
 		if c, err := p.startContainer(); err != nil {

@@ -15,9 +15,6 @@ import (
 // Namespace is where every object of the mesh is.
 const Namespace = "spillway"
 
-// unlimitedNode is the node of a mesh without modelled ones.
-const unlimitedNode = "localhost"
-
 // Snapshot is the mesh as an API server would tell about it at one moment. It
 // belongs to whoever asked for it.
 type Snapshot struct {
@@ -51,7 +48,7 @@ func (e *Engine) Snapshot() Snapshot {
 			s.HPAs = append(s.HPAs, own)
 		}
 	}
-	s.Nodes = e.nodeObjects()
+	s.Nodes = e.nodeObjects(now)
 	return s
 }
 
@@ -182,12 +179,6 @@ func (p *pod) object() *corev1.Pod {
 	}
 	object.Status.ContainerStatuses = []corev1.ContainerStatus{container}
 	return object
-}
-
-// nodeObjects are the nodes as Kubernetes would tell them: those that have
-// joined. Engine.mu is held.
-func (e *Engine) nodeObjects() []*corev1.Node {
-	return []*corev1.Node{nodeObject(unlimitedNode, e.started)}
 }
 
 func nodeObject(name string, joined time.Time) *corev1.Node {

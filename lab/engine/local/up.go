@@ -13,6 +13,7 @@ import (
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
 
+	"spillway.dev/lab/engine/local/frontdoor"
 	"spillway.dev/lab/engine/local/logs"
 	"spillway.dev/lab/engine/local/port"
 	"spillway.dev/lab/engine/local/process"
@@ -47,10 +48,10 @@ func Up(ctx context.Context, options Options) (*Engine, error) {
 		options: options, started: time.Now(), dir: dir,
 		stop: make(chan struct{}), down: make(chan struct{}), hurry: make(chan struct{}),
 		wake: make(chan struct{}, 1), changed: make(chan struct{}),
-		deployments: map[string]*deployment{},
-		halt:        func() {},
-		ports:       port.NewAllocator(),
-		events:      newEvents(options.Progress),
+		deployments: map[string]*deployment{}, clusterIPs: map[servicePort]*frontdoor.Proxy{},
+		halt:   func() {},
+		ports:  port.NewAllocator(),
+		events: newEvents(options.Progress),
 	}
 	if err := e.up(ctx); err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
@@ -70,6 +71,9 @@ func (e *Engine) up(ctx context.Context) error {
 	}
 	e.manifests = manifests
 	if err := e.checkPrograms(); err != nil {
+		return err
+	}
+	if err := e.openPool(); err != nil {
 		return err
 	}
 	logDir := filepath.Join(e.dir.path, "logs")
@@ -236,6 +240,7 @@ func (e *Engine) adopt() {
 		}
 	}
 	e.renewDoors()
+	e.openClusterIPs()
 	e.wakeUp()
 }
 

@@ -60,9 +60,13 @@ func (m *Mesh) Deployment(name string) *appsv1.Deployment {
 	return m.Deployments[i]
 }
 
+// LinkName is a Service's name, or a port's, as it stands in the variables by which
+// Kubernetes tells pods of Services.
+func LinkName(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
+
 // Stages orders the Deployments so that each comes in an earlier stage than the
 // ones it calls. Who calls whom is what the environment says: a value of
-// xds:///NAME. Deployments that call each other in a ring share the last stage.
+// xds:///NAME, or one with $(NAME_SERVICE_HOST) in it. Deployments that call each other in a ring share the last stage.
 func (m *Mesh) Stages() [][]string {
 	callees := make(map[string]map[string]bool, len(m.Deployments))
 	left := make(map[string]bool, len(m.Deployments))
@@ -73,6 +77,11 @@ func (m *Mesh) Stages() [][]string {
 			for _, e := range c.Env {
 				if name, ok := strings.CutPrefix(e.Value, "xds:///"); ok {
 					callees[d.Name][name] = true
+				}
+				for _, other := range m.Deployments {
+					if strings.Contains(e.Value, "$("+LinkName(other.Name)+"_SERVICE_HOST)") {
+						callees[d.Name][other.Name] = true
+					}
 				}
 			}
 		}

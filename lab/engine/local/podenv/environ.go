@@ -22,9 +22,11 @@ type Pod struct {
 type Source struct {
 	Pod        Pod
 	ConfigMaps map[string]*corev1.ConfigMap
-	// Offered can be named by $(NAME) though no manifest defines it. It takes
-	// the place of the service variables that a cluster offers.
+	// Offered can be named by $(NAME) though no manifest defines it.
 	Offered map[string]string
+	// Links are the variables that tell of Services. They can be named by $(NAME)
+	// and are in the environment, but for those that a manifest defines.
+	Links map[string]string
 }
 
 // Container computes the environment, as NAME=value in the order of names, and
@@ -32,7 +34,10 @@ type Source struct {
 // the entries of env before it and what is offered, not what envFrom brings;
 // arguments see all of the environment.
 func Container(c corev1.Container, s Source) (environ, args []string, err error) {
-	env := map[string]string{}
+	env := maps.Clone(s.Links)
+	if env == nil {
+		env = map[string]string{}
+	}
 	for _, from := range c.EnvFrom {
 		if from.ConfigMapRef == nil {
 			return nil, nil, fmt.Errorf("envFrom of container %s: the local engine reads ConfigMaps only", c.Name)
@@ -52,7 +57,10 @@ func Container(c corev1.Container, s Source) (environ, args []string, err error)
 		if value, ok := defined[name]; ok {
 			return value, true
 		}
-		value, ok := s.Offered[name]
+		if value, ok := s.Offered[name]; ok {
+			return value, true
+		}
+		value, ok := s.Links[name]
 		return value, ok
 	}
 	for _, e := range c.Env {
