@@ -22,6 +22,7 @@ import (
 	"k8s.io/kubernetes/pkg/controller/podautoscaler/metrics"
 
 	"spillway.dev/lab/autoscaler/adapter"
+	"spillway.dev/lab/metrics/timelapse"
 	autoscalerv1 "spillway.dev/proto/gen/spillway/autoscaler/v1"
 )
 
@@ -116,6 +117,11 @@ type Autoscaler struct {
 	once     sync.Once
 }
 
+// leastWindow is the shortest range that time-lapse makes of one in the metrics
+// rules: the metrics store scrapes twice a second at most, and a rate needs some
+// scrapes.
+const leastWindow = 2 * time.Second
+
 // New reads the metrics rules. Metrics come from query, which may fail for as
 // long as it likes: the HPAs say so and the replicas stay as they are.
 func New(config Config, cluster Cluster, query adapter.Query) (*Autoscaler, error) {
@@ -131,7 +137,8 @@ func New(config Config, cluster Cluster, query adapter.Query) (*Autoscaler, erro
 	if err != nil {
 		return nil, fmt.Errorf("autoscaler: metrics rules %s: %w", config.Rules, err)
 	}
-	metricsAdapter, err := adapter.New(rules, restMapper(), query, config.Timelapse)
+	lapse := timelapse.Lapse{By: config.Timelapse, Window: leastWindow}
+	metricsAdapter, err := adapter.New(rules, restMapper(), query, lapse)
 	if err != nil {
 		return nil, fmt.Errorf("autoscaler: metrics rules %s: %w", config.Rules, err)
 	}

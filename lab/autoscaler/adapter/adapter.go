@@ -7,8 +7,10 @@ package adapter
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,10 +50,9 @@ type Adapter struct {
 }
 
 // New compiles the rules. mapper must know every resource that they name.
-// factor is the time-lapse, from 1 on: it divides the durations in queries and
-// the window.
-func New(c *Config, mapper meta.RESTMapper, query Query, factor float64) (*Adapter, error) {
-	a := &Adapter{query: query, lapse: timelapse.Lapse{By: factor}, mapper: mapper, found: map[*rule]map[string]map[string]bool{}}
+// lapse shortens the durations in queries, and the window.
+func New(c *Config, mapper meta.RESTMapper, query Query, lapse timelapse.Lapse) (*Adapter, error) {
+	a := &Adapter{query: query, lapse: lapse, mapper: mapper, found: map[*rule]map[string]map[string]bool{}}
 	for i, r := range c.Rules {
 		compiled, err := compile(r, mapper)
 		if err != nil {
@@ -71,7 +72,7 @@ func New(c *Config, mapper meta.RESTMapper, query Query, factor float64) (*Adapt
 		if err != nil {
 			return nil, fmt.Errorf("resourceRules: %w", err)
 		}
-		compiled.window = time.Duration(float64(compiled.window) / factor)
+		compiled.window = max(time.Duration(float64(compiled.window)/lapse.By), min(lapse.Window, compiled.window))
 		a.resources = compiled
 	}
 	return a, nil
@@ -263,8 +264,8 @@ func (a *Adapter) find(ctx context.Context, rules []*rule, metric string, fits f
 	known := func(r *rule) (string, bool) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		for series, has := range a.found[r] {
-			if name, ok := r.metric(series); ok && name == metric && fits(r, has) {
+		for _, series := range slices.Sorted(maps.Keys(a.found[r])) {
+			if name, ok := r.metric(series); ok && name == metric && fits(r, a.found[r][series]) {
 				return series, true
 			}
 		}
