@@ -74,8 +74,8 @@ func (m *mesh) offer(rate float64, d time.Duration, seed int) func() *load.Repor
 // noErrors fails the test when a journey was lost.
 func noErrors(t *testing.T, r *load.Report) {
 	t.Helper()
-	if len(r.Errors) != 0 || r.Good == 0 || r.Purchases == 0 {
-		t.Errorf("errors %v, %d good, %d purchases", r.Errors, r.Good, r.Purchases)
+	if len(r.Errors) != 0 || len(r.Shed) != 0 || r.Good == 0 || r.Purchases == 0 {
+		t.Errorf("errors %v, shed %v, %d good, %d purchases", r.Errors, r.Shed, r.Good, r.Purchases)
 	}
 }
 

@@ -45,7 +45,8 @@ func DialReplicas(ctx context.Context, engine enginev1.EngineServiceClient) (*gr
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
 		// An idle channel would close its resolver and forget the replicas.
-		grpc.WithIdleTimeout(0))
+		grpc.WithIdleTimeout(0),
+		reconnect)
 	if err != nil {
 		cancel()
 		return nil, nil, fmt.Errorf("dial the gateway's replicas: %w", err)

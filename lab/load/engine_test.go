@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
+	"spillway.dev/platform/problem"
 	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
 	gatewayv1 "spillway.dev/proto/gen/spillway/gateway/v1"
 )
@@ -176,12 +178,11 @@ func TestQuantileAboveTheLastBucketIsItsBound(t *testing.T) {
 }
 
 func TestReportText(t *testing.T) {
-	rec := newRecord()
-	rec.begin(0)
-	rec.end(Browse, 250*time.Millisecond, time.Second, nil)
-	rec.begin(7 * time.Millisecond)
-	rec.end(Buy, 50*time.Millisecond, time.Second, context.DeadlineExceeded)
-	r := report(Default(), time.Second, true, newPeople(nil, "", 1), rec)
+	rec := newRecorder()
+	rec.end(begun(rec, Browse, 0, 0), 250*time.Millisecond, time.Second, nil)
+	rec.end(begun(rec, Buy, 0, 7*time.Millisecond), 50*time.Millisecond, time.Second, context.DeadlineExceeded)
+	rec.end(begun(rec, SeatMap, 0, 0), time.Millisecond, time.Second, problem.New(codes.ResourceExhausted, problem.Overloaded, "x"))
+	r := report(Default(), time.Now(), time.Second, true, newPeople(nil, "", 1, nil), rec)
 	r.Lateness = []Lateness{{Service: "order", Replicas: 2, Count: 200, MeanMS: 1.5, P50MS: 3, P99MS: 4, ServiceMS: 50}}
 	r.LatenessNote = "one could not be read"
 	var b strings.Builder
@@ -189,7 +190,7 @@ func TestReportText(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"offered load          2.0 /s", "goodput               1.0 /s", "DEADLINE_EXCEEDED", "p99.9", "cut short",
+		"offered load          3.0 /s", "goodput               1.0 /s", "DEADLINE_EXCEEDED", "p99.9", "cut short", "OVERLOADED", "seatmap",
 		"generator lag", "NOT HONEST", "replica lateness", "order                  2       200      1.50      3.00      4.00          50.0", "half of the calls at order", "one could not be read",
 	} {
 		if !strings.Contains(b.String(), want) {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
-	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
@@ -22,47 +22,38 @@ const (
 	OrderUnfinished = "ORDER_UNFINISHED"
 	// NothingOnSale: the gateway lists no shows, so there is nothing to do.
 	NothingOnSale = "NOTHING_ON_SALE"
+	// NoAnswer: the call did not even return when its time was over.
+	NoAnswer = "NO_ANSWER"
 )
 
-// refusals are the reasons by which the ticket office says no as it should.
-// They are correct answers and no errors.
-var refusals = map[string]bool{
-	"SEAT_TAKEN":    true,
-	"CARD_DECLINED": true,
-	SoldOut:         true,
+// Gateway is what journeys call: a gatewayv1.GatewayServiceClient over gRPC, or
+// HTTP. Calls carry the session and the priority as outgoing gRPC metadata of
+// their context.
+type Gateway interface {
+	SignIn(context.Context, *gatewayv1.SignInRequest, ...grpc.CallOption) (*gatewayv1.SignInResponse, error)
+	ListShows(context.Context, *gatewayv1.ListShowsRequest, ...grpc.CallOption) (*gatewayv1.ListShowsResponse, error)
+	GetSeatMap(context.Context, *gatewayv1.GetSeatMapRequest, ...grpc.CallOption) (*gatewayv1.GetSeatMapResponse, error)
+	Checkout(context.Context, *gatewayv1.CheckoutRequest, ...grpc.CallOption) (*gatewayv1.CheckoutResponse, error)
 }
 
-// verdict is what came of a journey.
-type verdict uint8
+// PriorityHeader is the metadata in which every call says its journey's priority.
+const PriorityHeader = "x-spillway-priority"
 
-const (
-	good    verdict = iota // served
-	refused                // refused by a rule of the business
-	failed                 // everything else
-)
-
-// judge turns the outcome of a journey into a verdict and a reason.
-func judge(err error) (verdict, string) {
-	if err == nil {
-		return good, ""
+// priorityMetadata is made once and only read.
+var priorityMetadata = func() (md [priorities]metadata.MD) {
+	for p := range priorities {
+		md[p] = metadata.Pairs(PriorityHeader, p.String())
 	}
-	p := problem.From(err)
-	reason := p.Reason
-	if reason == "" {
-		reason = p.Code.String()
-	}
-	if refusals[reason] {
-		return refused, reason
-	}
-	return failed, reason
-}
+	return md
+}()
 
 // people walk through the gateway. Each has a session and keeps it.
 type people struct {
-	gateway gatewayv1.GatewayServiceClient
+	gateway Gateway
 	run     string // makes idempotency keys and people of this run its own
 	board   *board
 	pool    []person
+	lost    func(Arrival) // told when a journey's session was not known any more
 
 	requests     [len(rpcs)]atomic.Int64
 	bought       atomic.Int64
@@ -87,8 +78,8 @@ type person struct {
 	token string
 }
 
-func newPeople(gateway gatewayv1.GatewayServiceClient, run string, n int) *people {
-	p := &people{gateway: gateway, run: run, board: newBoard(), pool: make([]person, n)}
+func newPeople(gateway Gateway, run string, n int, lost func(Arrival)) *people {
+	p := &people{gateway: gateway, run: run, lost: lost, board: newBoard(), pool: make([]person, n)}
 	for i := range p.pool {
 		p.pool[i].lock = make(chan struct{}, 1)
 	}
@@ -97,13 +88,19 @@ func newPeople(gateway gatewayv1.GatewayServiceClient, run string, n int) *peopl
 
 // walk takes one journey and returns nil when it was served.
 func (p *people) walk(ctx context.Context, a Arrival) error {
+	ctx = metadata.NewOutgoingContext(ctx, priorityMetadata[a.Priority])
 	rng := rand.New(rand.NewPCG(a.Draw, 0))
-	if a.Kind == Buy {
+	switch a.Kind {
+	case Buy:
 		return p.buy(ctx, a, rng)
+	case SeatMap:
+		return p.look(ctx, a, rng)
+	default:
+		return p.browse(ctx, a, rng)
 	}
-	return p.browse(ctx, a, rng)
 }
 
+// browse lists the shows and looks at one.
 func (p *people) browse(ctx context.Context, a Arrival, rng *rand.Rand) error {
 	p.requests[rpcListShows].Add(1)
 	shows, err := p.gateway.ListShows(ctx, &gatewayv1.ListShowsRequest{})
@@ -115,7 +112,20 @@ func (p *people) browse(ctx context.Context, a Arrival, rng *rand.Rand) error {
 	if show == "" {
 		return problem.New(codes.NotFound, NothingOnSale, "the gateway lists no shows")
 	}
-	return p.signedIn(ctx, a.Person, func(ctx context.Context) error {
+	return p.seatMap(ctx, a, show)
+}
+
+// look goes straight to the seat map of a show. Only while nobody of this run
+// has seen the list does it list the shows first.
+func (p *people) look(ctx context.Context, a Arrival, rng *rand.Rand) error {
+	if show := p.board.show(rng); show != "" {
+		return p.seatMap(ctx, a, show)
+	}
+	return p.browse(ctx, a, rng)
+}
+
+func (p *people) seatMap(ctx context.Context, a Arrival, show string) error {
+	return p.signedIn(ctx, a, func(ctx context.Context) error {
 		p.requests[rpcGetSeatMap].Add(1)
 		seats, err := p.gateway.GetSeatMap(ctx, &gatewayv1.GetSeatMapRequest{ShowId: show})
 		if err != nil {
@@ -139,7 +149,7 @@ func (p *people) buy(ctx context.Context, a Arrival, rng *rand.Rand) error {
 			return problem.New(codes.FailedPrecondition, SoldOut, "no show has a free seat")
 		}
 	}
-	return p.signedIn(ctx, a.Person, func(ctx context.Context) error {
+	return p.signedIn(ctx, a, func(ctx context.Context) error {
 		p.requests[rpcCheckout].Add(1)
 		resp, err := p.gateway.Checkout(ctx, &gatewayv1.CheckoutRequest{
 			IdempotencyKey: fmt.Sprintf("load-%s-%d", p.run, a.Number),
@@ -166,8 +176,8 @@ func (p *people) buy(ctx context.Context, a Arrival, rng *rand.Rand) error {
 // signedIn calls f with the person's session, signing in first when there is
 // none. A session that the mesh no longer knows is counted as lost and made
 // anew, once: that is what a person would do.
-func (p *people) signedIn(ctx context.Context, number int, f func(context.Context) error) error {
-	token, err := p.token(ctx, number, "")
+func (p *people) signedIn(ctx context.Context, a Arrival, f func(context.Context) error) error {
+	token, err := p.token(ctx, a.Person, "")
 	if err != nil {
 		return err
 	}
@@ -176,7 +186,8 @@ func (p *people) signedIn(ctx context.Context, number int, f func(context.Contex
 		return err
 	}
 	p.lostSessions.Add(1)
-	if token, err = p.token(ctx, number, token); err != nil {
+	p.lost(a)
+	if token, err = p.token(ctx, a.Person, token); err != nil {
 		return err
 	}
 	return f(withToken(ctx, token))
@@ -206,12 +217,4 @@ func (p *people) token(ctx context.Context, number int, bad string) (string, err
 	}
 	who.token = resp.GetToken()
 	return who.token, nil
-}
-
-// deadline is how long the person of a journey waits.
-func (c Config) deadline(k Kind) time.Duration {
-	if k == Buy {
-		return c.BuyDeadline
-	}
-	return c.BrowseDeadline
 }

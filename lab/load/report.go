@@ -15,10 +15,12 @@ import (
 // more about the generator's host than about the mesh.
 const lagBound = 5 * time.Millisecond
 
-// Report is what came of a run. Rates are per second of the time in which load
-// was offered, latencies in milliseconds from the intended begin of a journey.
+// Report is what came of a run as a whole. Rates are per second of the time in
+// which load was offered, latencies in milliseconds from the intended begin of
+// a journey.
 type Report struct {
-	Seed     uint64  `json:"seed"`
+	Seed uint64 `json:"seed"`
+	// Rate is the mean rate that the plan intends, ForS its real length.
 	Rate     float64 `json:"rate_per_s"`
 	ForS     float64 `json:"for_s"`
 	BuyRatio float64 `json:"buy_ratio"`
@@ -26,21 +28,24 @@ type Report struct {
 	ElapsedS float64 `json:"elapsed_s"`
 	CutShort bool    `json:"cut_short"`
 
-	// Offered counts journeys that began. Each ends in exactly one of Good,
-	// Refused, Late and Errors.
-	Offered     int            `json:"offered"`
-	OfferedPerS float64        `json:"offered_per_s"`
-	Good        int            `json:"good"`
-	GoodputPerS float64        `json:"goodput_per_s"`
-	Refused     map[string]int `json:"refused_by_business_rule"`
-	Late        int            `json:"late"`
-	Errors      map[string]int `json:"errors"`
+	// Offered counts journeys that were meant to begin. Each ends in exactly one
+	// of Good, Refused, Shed, Late and Errors.
+	Offered     int64            `json:"offered"`
+	OfferedPerS float64          `json:"offered_per_s"`
+	Good        int64            `json:"good"`
+	GoodputPerS float64          `json:"goodput_per_s"`
+	Refused     map[string]int64 `json:"refused_by_business_rule"`
+	Shed        map[string]int64 `json:"shed"`
+	Late        int64            `json:"late"`
+	Errors      map[string]int64 `json:"errors"`
 
-	// Latency is of journeys that were answered, by a yes or by a rule of the
-	// business; errors, being fast or slow for reasons of their own, are left out.
-	Latency  Latency            `json:"latency_ms"`
-	Journeys map[string]Journey `json:"journeys"`
-	Requests map[string]int64   `json:"requests"`
+	// Latency is of journeys that were answered, by a yes, also a late one, or
+	// by a rule of the business; what was shed and errors, being fast or slow for
+	// reasons of their own, are left out.
+	Latency    Latency                  `json:"latency_ms"`
+	Journeys   map[string]JourneyReport `json:"journeys"`
+	Priorities map[string]Counts        `json:"priorities"`
+	Requests   map[string]int64         `json:"requests"`
 
 	Purchases    int64 `json:"purchases"`
 	SeatsBought  int64 `json:"seats_bought"`
@@ -58,9 +63,9 @@ type Report struct {
 	LatenessNote string `json:"replica_lateness_note,omitempty"`
 }
 
-// Journey is the report of one kind of journey.
-type Journey struct {
-	Good        int     `json:"good"`
+// JourneyReport is the report of one kind of journey.
+type JourneyReport struct {
+	Counts
 	GoodputPerS float64 `json:"goodput_per_s"`
 	Latency     Latency `json:"latency_ms"`
 }
@@ -85,37 +90,53 @@ func summarise(h *hdrhistogram.Histogram) Latency {
 	}
 }
 
-func report(cfg Config, elapsed time.Duration, cutShort bool, p *people, rec *record) *Report {
+// report is the record of a run whose notes are complete.
+func report(plan Plan, begin time.Time, elapsed time.Duration, cutShort bool, p *people, rec *recorder) *Record {
+	r := &Record{Begin: begin, Plan: plan, Seconds: rec.finish(elapsed)}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	perS := func(n int) float64 {
+	perS := func(n int64) float64 {
 		if elapsed <= 0 {
 			return 0
 		}
 		return float64(n) / elapsed.Seconds()
 	}
-	r := &Report{
-		Seed: cfg.Seed, Rate: cfg.Rate, ForS: cfg.For.Seconds(), BuyRatio: cfg.BuyRatio,
+	total := rec.total
+	r.Report = Report{
+		Seed: plan.Seed, Rate: plan.meanRate(), ForS: plan.Real().Seconds(), BuyRatio: plan.Journeys[Buy.String()].Share,
 		ElapsedS: elapsed.Seconds(), CutShort: cutShort,
-		Offered: rec.offered, OfferedPerS: perS(rec.offered),
-		Refused: rec.refused, Late: rec.late, Errors: rec.errors,
-		Journeys: make(map[string]Journey), Requests: make(map[string]int64),
-		Purchases: p.bought.Load(), SeatsBought: p.seats.Load(), SessionsLost: p.lostSessions.Load(),
+		Offered: total.Offered, OfferedPerS: perS(total.Offered), Good: total.Good, GoodputPerS: perS(total.Good),
+		Refused: orEmpty(rec.refused), Shed: orEmpty(rec.shed), Late: total.Late, Errors: orEmpty(total.Errors),
+		Journeys: make(map[string]JourneyReport), Requests: make(map[string]int64),
+		Priorities: byName(rec.levels[:], priorityNames[:]),
+		Purchases:  p.bought.Load(), SeatsBought: p.seats.Load(), SessionsLost: p.lostSessions.Load(),
 		Lag: summarise(rec.lag),
 	}
 	all := newHistogram()
+	for name, counts := range byName(rec.journeys[:], kindNames[:]) {
+		r.Journeys[name] = JourneyReport{Counts: counts, GoodputPerS: perS(counts.Good)}
+	}
 	for k := range kinds {
 		all.Merge(rec.latency[k])
-		r.Good += rec.good[k]
-		r.Journeys[k.String()] = Journey{Good: rec.good[k], GoodputPerS: perS(rec.good[k]), Latency: summarise(rec.latency[k])}
+		if j, ok := r.Journeys[k.String()]; ok {
+			j.Latency = summarise(rec.latency[k])
+			r.Journeys[k.String()] = j
+		}
 	}
-	r.GoodputPerS = perS(r.Good)
 	r.Latency = summarise(all)
 	r.Honest = r.lagHonest()
 	for i, name := range rpcs {
 		r.Requests[name] = p.requests[i].Load()
 	}
 	return r
+}
+
+// orEmpty is an object in JSON also when there is nothing in it.
+func orEmpty(m map[string]int64) map[string]int64 {
+	if m == nil {
+		return map[string]int64{}
+	}
+	return m
 }
 
 // Judge adds the lateness of the replicas to the report and to its honesty.
@@ -144,11 +165,22 @@ func (r *Report) WriteText(w io.Writer) error {
 	fmt.Fprintf(out, "goodput          %8.1f /s   %d journeys served within their deadline\n", r.GoodputPerS, r.Good)
 	fmt.Fprintf(out, "errors           %8d\n", sum(r.Errors))
 	lines(out, r.Errors)
+	if len(r.Shed) > 0 {
+		fmt.Fprintf(out, "shed             %8d      refused on purpose, to protect the mesh\n", sum(r.Shed))
+		lines(out, r.Shed)
+	}
 	if r.Late > 0 {
 		fmt.Fprintf(out, "late             %8d      served after the deadline\n", r.Late)
 	}
 	fmt.Fprintf(out, "refused by rule  %8d      correct answers that say no\n", sum(r.Refused))
 	lines(out, r.Refused)
+	if len(r.Priorities) > 1 {
+		for _, name := range priorityNames {
+			if c, ok := r.Priorities[name]; ok {
+				fmt.Fprintf(out, "%-16s %8d      good of %d offered\n", name, c.Good, c.Offered)
+			}
+		}
+	}
 	fmt.Fprintf(out, "purchases        %8d      %d seats; sessions lost: %d\n", r.Purchases, r.SeatsBought, r.SessionsLost)
 	fmt.Fprint(out, "requests        ")
 	for _, name := range rpcs {
@@ -156,8 +188,10 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(out, "\n\n%-16s%10s%10s%10s%10s%10s\n", "milliseconds", "count", "p50", "p99", "p99.9", "max")
 	row(out, "journeys", r.Latency)
-	for k := range kinds {
-		row(out, "  "+k.String(), r.Journeys[k.String()].Latency)
+	for _, name := range kindNames {
+		if j, ok := r.Journeys[name]; ok {
+			row(out, "  "+name, j.Latency)
+		}
 	}
 	row(out, "generator lag", r.Lag)
 	fmt.Fprintln(out, "\nLatency counts from the intended begin of a journey, answered journeys only.")
@@ -172,13 +206,13 @@ func row(w io.Writer, name string, l Latency) {
 	fmt.Fprintf(w, "%-16s%10d%10.2f%10.2f%10.2f%10.2f\n", name, l.Count, l.P50, l.P99, l.P999, l.Max)
 }
 
-func lines(w io.Writer, counts map[string]int) {
+func lines(w io.Writer, counts map[string]int64) {
 	for _, reason := range slices.Sorted(maps.Keys(counts)) {
 		fmt.Fprintf(w, "                 %8d      %s\n", counts[reason], reason)
 	}
 }
 
-func sum(counts map[string]int) (n int) {
+func sum(counts map[string]int64) (n int64) {
 	for _, c := range counts {
 		n += c
 	}
@@ -187,7 +221,7 @@ func sum(counts map[string]int) (n int) {
 
 // WriteText prints the tick as one line.
 func (t Tick) WriteText(w io.Writer) {
-	fmt.Fprintf(w, "%5.0fs  offered %4d  good %4d  refused %3d  errors %3d  in flight %3d  p99 %6.0f ms  lag p99 %5.2f ms\n",
-		t.Elapsed.Seconds(), t.Offered, t.Good, t.Refused, t.Errors, t.InFlight,
+	fmt.Fprintf(w, "%5.0fs  offered %4d  good %4d  refused %3d  shed %3d  errors %3d  in flight %3d  p99 %6.0f ms  lag p99 %5.2f ms\n",
+		t.Elapsed.Seconds(), t.Offered, t.Good, t.Refused, t.Shed, t.Failed()+t.Late, t.InFlight,
 		float64(t.LatencyP99.Microseconds())/1000, float64(t.LagP99.Microseconds())/1000)
 }

@@ -4,26 +4,33 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"slices"
 	"sync"
 	"time"
-
-	gatewayv1 "spillway.dev/proto/gen/spillway/gateway/v1"
 )
 
 // grace is how long after the last deadline journeys may take to return: their
 // context has ended, so what remains is scheduling.
 const grace = 2 * time.Second
 
-// Run offers the load of cfg to the gateway and reports what came of it.
+// Run offers the load of plan to the gateway and records what came of it.
 // Progress is called once a second and may be nil. When ctx ends no more
-// journeys begin; those under way are waited for, and the report says that the
-// load was cut short. The error is about cfg only.
-func Run(ctx context.Context, cfg Config, gateway gatewayv1.GatewayServiceClient, progress func(Tick)) (*Report, error) {
-	if err := cfg.Validate(); err != nil {
+// journeys begin; those under way are waited for until their deadlines, and the
+// record says that the load was cut short. Journeys that have not returned
+// seconds after their deadline are counted as NoAnswer and left alone. The
+// error is about plan only.
+func Run(ctx context.Context, plan Plan, gateway Gateway, progress func(Tick)) (*Record, error) {
+	return run(ctx, plan, gateway, progress, preciseAlarm)
+}
+
+func run(ctx context.Context, plan Plan, gateway Gateway, progress func(Tick), wait alarm) (*Record, error) {
+	if err := plan.Validate(); err != nil {
 		return nil, err
 	}
-	walkers := newPeople(gateway, runID(), cfg.People)
-	rec := newRecord()
+	plan = plan.withDefaults()
+	rec := newRecorder()
+	walkers := newPeople(gateway, runID(), plan.People, rec.lost)
+	deadlines := plan.deadlines()
 	// Journeys live by their own deadlines, not by ctx: to stop offering load is
 	// not to give up on what was asked for.
 	journeys, giveUp := context.WithCancel(context.WithoutCancel(ctx))
@@ -37,56 +44,55 @@ func Run(ctx context.Context, cfg Config, gateway gatewayv1.GatewayServiceClient
 	}
 
 	var underWay sync.WaitGroup
-	for a := range cfg.Arrivals() {
-		if !sleepUntil(ctx, start.Add(a.At)) {
+	for a := range plan.Schedule() {
+		if !wait(ctx, start.Add(a.At)) {
 			break
 		}
+		rec.dispatch(a)
 		underWay.Go(func() {
 			intended := start.Add(a.At)
-			rec.begin(time.Since(intended))
-			deadline := cfg.deadline(a.Kind)
-			ctx, cancel := context.WithDeadline(journeys, intended.Add(deadline))
+			rec.begin(a, time.Since(intended))
+			ctx, cancel := context.WithDeadline(journeys, intended.Add(deadlines[a.Kind]))
 			defer cancel()
 			err := walkers.walk(ctx, a)
-			rec.end(a.Kind, time.Since(intended), deadline, err)
+			rec.end(a, time.Since(intended), deadlines[a.Kind], err)
 		})
 	}
-	sleepUntil(ctx, start.Add(cfg.For)) // the last gap belongs to the load
-	elapsed := min(time.Since(start), cfg.For)
+	timerAlarm(ctx, start.Add(plan.Real())) // the last gap belongs to the load
+	elapsed := min(time.Since(start), plan.Real())
 
-	// A client that ignores its deadline is given up on; then it must return.
-	last := time.AfterFunc(max(cfg.BrowseDeadline, cfg.BuyDeadline)+grace, giveUp)
-	underWay.Wait()
-	last.Stop()
+	all := make(chan struct{})
+	go func() { underWay.Wait(); close(all) }()
+	for _, patience := range []time.Duration{slices.Max(deadlines[:]) + grace, grace} {
+		if returned(all, patience) {
+			break
+		}
+		giveUp()
+	}
 	close(stopTicking)
 	ticker.Wait()
-	return report(cfg, elapsed, ctx.Err() != nil, walkers, rec), nil
+	return report(plan, start, elapsed, ctx.Err() != nil, walkers, rec), nil
 }
 
-// sleepUntil returns false when ctx ends first. What is due is not slept for: a
-// generator that is behind catches up, and its lag shows.
-func sleepUntil(ctx context.Context, t time.Time) bool {
-	wait := time.Until(t)
-	if wait <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(wait)
+// returned waits for done, but no longer than patience.
+func returned(done <-chan struct{}, patience time.Duration) bool {
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-done:
 		return true
-	case <-ctx.Done():
+	case <-timer.C:
 		return false
 	}
 }
 
-func tickEverySecond(start time.Time, rec *record, progress func(Tick), stop <-chan struct{}) {
+func tickEverySecond(start time.Time, rec *recorder, progress func(Tick), stop <-chan struct{}) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
 		select {
 		case now := <-t.C:
-			progress(rec.tick(now.Sub(start)))
+			progress(rec.takeTick(now.Sub(start)))
 		case <-stop:
 			return
 		}

@@ -28,9 +28,30 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func run(t *testing.T, c Config, o *office) *Report {
+// plan writes a steady load shortly.
+type plan struct {
+	Rate                        float64
+	For                         time.Duration
+	Seed                        uint64
+	BuyRatio                    float64
+	People                      int
+	BrowseDeadline, BuyDeadline time.Duration
+}
+
+func (p plan) load() Plan {
+	return Plan{
+		Shape: Shape{Kind: "constant", Rate: p.Rate}, For: p.For, Seed: p.Seed, People: p.People,
+		Journeys: map[string]Journey{
+			"browse": {Share: 1 - p.BuyRatio, Deadline: p.BrowseDeadline},
+			"buy":    {Share: p.BuyRatio, Deadline: p.BuyDeadline},
+		},
+	}
+}
+
+// offer puts the load on an office in the time of the test's bubble.
+func offer(t *testing.T, c Plan, o *office) *Record {
 	t.Helper()
-	r, err := Run(t.Context(), c, inProcess{office: o}, nil)
+	r, err := run(t.Context(), c, inProcess{office: o}, nil, timerAlarm)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,10 +63,10 @@ func near(got, want float64) bool { return got > want*0.998 && got < want*1.002 
 func TestLoadIsOpenLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// Every answer takes a second, yet arrivals keep to their schedule.
-		c := Config{Rate: 50, For: 10 * time.Second, Seed: 3, People: 20, BrowseDeadline: 5 * time.Second, BuyDeadline: 5 * time.Second}
-		want := len(slices.Collect(c.Arrivals()))
+		c := plan{Rate: 50, For: 10 * time.Second, Seed: 3, People: 20, BrowseDeadline: 5 * time.Second, BuyDeadline: 5 * time.Second}.load()
+		want := int64(len(slices.Collect(c.Schedule())))
 		var inside, most atomic.Int64
-		r := run(t, c, &office{list: func(ctx context.Context) (*gatewayv1.ListShowsResponse, error) {
+		r := offer(t, c, &office{list: func(ctx context.Context) (*gatewayv1.ListShowsResponse, error) {
 			most.Store(max(most.Load(), inside.Add(1)))
 			defer inside.Add(-1)
 			return &gatewayv1.ListShowsResponse{Shows: []*gatewayv1.Show{{ShowId: "a"}}}, pause(ctx, time.Second)
@@ -65,15 +86,20 @@ func TestLoadIsOpenLoop(t *testing.T) {
 	})
 }
 
+// begun notes a journey of kind k that was meant to begin at.
+func begun(rec *recorder, k Kind, at, lag time.Duration) Arrival {
+	a := Arrival{Kind: k, At: at, Priority: Standard}
+	rec.dispatch(a)
+	rec.begin(a, lag)
+	return a
+}
+
 func TestLatencyCountsFromTheIntendedBegin(t *testing.T) {
-	rec := newRecord()
-	rec.begin(40 * time.Millisecond) // begun late
-	rec.end(Browse, 100*time.Millisecond, time.Second, nil)
-	rec.begin(0)
-	rec.end(Browse, 1100*time.Millisecond, time.Second, nil) // served, but too late
-	rec.begin(0)
-	rec.end(Buy, 3*time.Millisecond, time.Second, problem.New(codes.Unavailable, problem.DependencyAway, "x"))
-	r := report(Default(), time.Second, false, newPeople(nil, "", 1), rec)
+	rec := newRecorder()
+	rec.end(begun(rec, Browse, 0, 40*time.Millisecond), 100*time.Millisecond, time.Second, nil)
+	rec.end(begun(rec, Browse, 0, 0), 1100*time.Millisecond, time.Second, nil) // served, but too late
+	rec.end(begun(rec, Buy, 0, 0), 3*time.Millisecond, time.Second, problem.New(codes.Unavailable, problem.DependencyAway, "x"))
+	r := report(Default(), time.Now(), time.Second, false, newPeople(nil, "", 1, nil), rec)
 	if !near(r.Lag.Max, 40) || r.Honest {
 		t.Errorf("lag: got %+v, honest %v", r.Lag, r.Honest)
 	}
@@ -115,8 +141,8 @@ func TestEveryOutcomeIsCountedOnce(t *testing.T) {
 	}
 	for i, o := range outcomes {
 		synctest.Test(t, func(t *testing.T) {
-			c := Config{Rate: 20, For: 5 * time.Second, Seed: 1, BuyRatio: 1, People: 3, BrowseDeadline: time.Second, BuyDeadline: time.Second}
-			r := run(t, c, &office{checkout: func(_ context.Context, req *gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error) {
+			c := plan{Rate: 20, For: 5 * time.Second, Seed: 1, BuyRatio: 1, People: 3, BrowseDeadline: time.Second, BuyDeadline: time.Second}.load()
+			r := offer(t, c, &office{checkout: func(_ context.Context, req *gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error) {
 				return o.answer(req)
 			}})
 			good := r.Offered
@@ -128,7 +154,7 @@ func TestEveryOutcomeIsCountedOnce(t *testing.T) {
 			}
 			switch {
 			case o.refused == "" && o.failed == "":
-				if r.Good != r.Offered || r.Purchases != int64(r.Offered) || r.SeatsBought < r.Purchases {
+				if r.Good != r.Offered || r.Purchases != r.Offered || r.SeatsBought < r.Purchases {
 					t.Errorf("outcome %d: got %d good and %d purchases of %d", i, r.Good, r.Purchases, r.Offered)
 				}
 			case good != 0 || r.Good != 0 || r.Succeeded():
@@ -140,17 +166,17 @@ func TestEveryOutcomeIsCountedOnce(t *testing.T) {
 
 func TestAJourneyEndsAtItsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := Config{Rate: 5, For: 2 * time.Second, Seed: 1, People: 1, BrowseDeadline: 700 * time.Millisecond, BuyDeadline: time.Second}
+		c := plan{Rate: 5, For: 2 * time.Second, Seed: 1, People: 1, BrowseDeadline: 700 * time.Millisecond, BuyDeadline: time.Second}.load()
 		begin := time.Now()
-		r := run(t, c, &office{list: func(ctx context.Context) (*gatewayv1.ListShowsResponse, error) {
+		r := offer(t, c, &office{list: func(ctx context.Context) (*gatewayv1.ListShowsResponse, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}})
 		if r.Errors[problem.DeadlineExceeded] != r.Offered || r.Offered == 0 {
 			t.Errorf("got errors %v of %d journeys", r.Errors, r.Offered)
 		}
-		if took := time.Since(begin); took > c.For+c.BrowseDeadline {
-			t.Errorf("the run took %s, want at most %s", took, c.For+c.BrowseDeadline)
+		if took := time.Since(begin); took > c.For+700*time.Millisecond {
+			t.Errorf("the run took %s, want at most %s", took, c.For+700*time.Millisecond)
 		}
 	})
 }
@@ -159,10 +185,10 @@ func TestAStoppedRunReportsWhatItMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		c := Config{Rate: 50, For: time.Hour, Seed: 1, People: 5, BrowseDeadline: 2 * time.Second, BuyDeadline: 2 * time.Second}
-		r, err := Run(ctx, c, inProcess{office: &office{list: func(ctx context.Context) (*gatewayv1.ListShowsResponse, error) {
+		c := plan{Rate: 50, For: time.Hour, Seed: 1, People: 5, BrowseDeadline: 2 * time.Second, BuyDeadline: 2 * time.Second}.load()
+		r, err := run(ctx, c, inProcess{office: &office{list: func(ctx context.Context) (*gatewayv1.ListShowsResponse, error) {
 			return &gatewayv1.ListShowsResponse{Shows: []*gatewayv1.Show{{ShowId: "a"}}}, pause(ctx, time.Second)
-		}}}, nil)
+		}}}, nil, timerAlarm)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,16 +200,16 @@ func TestAStoppedRunReportsWhatItMeasured(t *testing.T) {
 
 func TestProgressComesEverySecondAndAddsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := Config{Rate: 40, For: 10*time.Second + time.Millisecond, Seed: 1, People: 5, BrowseDeadline: time.Second, BuyDeadline: time.Second}
+		c := plan{Rate: 40, For: 10*time.Second + time.Millisecond, Seed: 1, People: 5, BrowseDeadline: time.Second, BuyDeadline: time.Second}.load()
 		var ticks []Tick
-		r, err := Run(t.Context(), c, inProcess{office: &office{}}, func(tick Tick) { ticks = append(ticks, tick) })
+		r, err := run(t.Context(), c, inProcess{office: &office{}}, func(tick Tick) { ticks = append(ticks, tick) }, timerAlarm)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(ticks) != 10 {
 			t.Fatalf("got %d ticks in 10 s", len(ticks))
 		}
-		offered := 0
+		offered := int64(0)
 		for i, tick := range ticks {
 			offered += tick.Offered
 			if tick.Elapsed != time.Duration(i+1)*time.Second {
@@ -224,8 +250,8 @@ func TestPeopleKeepTheirSessionAndSignInAgainWhenItIsLost(t *testing.T) {
 			},
 		}
 		time.AfterFunc(5*time.Second+time.Nanosecond, func() { mu.Lock(); clear(valid); mu.Unlock() })
-		c := Config{Rate: 100, For: 10 * time.Second, Seed: 1, People: 7, BrowseDeadline: time.Second, BuyDeadline: time.Second}
-		r := run(t, c, o)
+		c := plan{Rate: 100, For: 10 * time.Second, Seed: 1, People: 7, BrowseDeadline: time.Second, BuyDeadline: time.Second}.load()
+		r := offer(t, c, o)
 		if r.Good != r.Offered {
 			t.Errorf("got %d good of %d: %v", r.Good, r.Offered, r.Errors)
 		}
@@ -240,8 +266,8 @@ func TestPeopleKeepTheirSessionAndSignInAgainWhenItIsLost(t *testing.T) {
 
 func TestSoldOutIsARuleOfTheBusiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := Config{Rate: 10, For: 3 * time.Second, Seed: 1, BuyRatio: 1, People: 7, BrowseDeadline: time.Second, BuyDeadline: time.Second}
-		r := run(t, c, &office{seats: func(_ context.Context, req *gatewayv1.GetSeatMapRequest) (*gatewayv1.GetSeatMapResponse, error) {
+		c := plan{Rate: 10, For: 3 * time.Second, Seed: 1, BuyRatio: 1, People: 7, BrowseDeadline: time.Second, BuyDeadline: time.Second}.load()
+		r := offer(t, c, &office{seats: func(_ context.Context, req *gatewayv1.GetSeatMapRequest) (*gatewayv1.GetSeatMapResponse, error) {
 			return house(req.ShowId, "xxx"), nil
 		}})
 		if r.Refused[SoldOut] != r.Offered || r.Requests["Checkout"] != 0 || len(r.Errors) != 0 {
@@ -253,26 +279,26 @@ func TestSoldOutIsARuleOfTheBusiness(t *testing.T) {
 func TestIdempotencyKeysAreNewForEveryPurchaseAndEveryRun(t *testing.T) {
 	keys := make(map[string]int)
 	var mu sync.Mutex
-	purchases := 0
+	purchases := int64(0)
 	for range 2 {
 		synctest.Test(t, func(t *testing.T) {
-			c := Config{Rate: 50, For: 2 * time.Second, Seed: 9, BuyRatio: 1, People: 7, BrowseDeadline: time.Second, BuyDeadline: time.Second}
-			r := run(t, c, &office{checkout: func(_ context.Context, req *gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error) {
+			c := plan{Rate: 50, For: 2 * time.Second, Seed: 9, BuyRatio: 1, People: 7, BrowseDeadline: time.Second, BuyDeadline: time.Second}.load()
+			r := offer(t, c, &office{checkout: func(_ context.Context, req *gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				keys[req.IdempotencyKey]++
 				return order(req, gatewayv1.OrderState_ORDER_STATE_CONFIRMED, ""), nil
 			}})
-			purchases += int(r.Purchases)
+			purchases += r.Purchases
 		})
 	}
-	if len(keys) != purchases || purchases == 0 {
+	if int64(len(keys)) != purchases || purchases == 0 {
 		t.Errorf("got %d keys for %d purchases", len(keys), purchases)
 	}
 }
 
 func TestRunRefusesAConfigThatMakesNoSense(t *testing.T) {
-	if _, err := Run(t.Context(), Config{}, nil, nil); err == nil {
+	if _, err := Run(t.Context(), Plan{}, nil, nil); err == nil {
 		t.Error("want an error")
 	}
 }
@@ -280,13 +306,12 @@ func TestRunRefusesAConfigThatMakesNoSense(t *testing.T) {
 func TestRunOverRealGRPC(t *testing.T) {
 	o := &office{}
 	address := o.open(t)
-	c := Default()
-	c.Rate, c.For, c.BuyRatio = 200, time.Second, 0.5
+	c := plan{Rate: 200, For: time.Second, BuyRatio: 0.5, People: 50, BrowseDeadline: 10 * time.Second, BuyDeadline: 10 * time.Second}.load()
 	r, err := Run(t.Context(), c, gatewayv1.NewGatewayServiceClient(dial(t, address)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := len(slices.Collect(c.Arrivals())); r.Good != want || len(r.Errors) != 0 {
+	if want := int64(len(slices.Collect(c.Schedule()))); r.Good != want || len(r.Errors) != 0 {
 		t.Errorf("got %d good, errors %v, want %d and none", r.Good, r.Errors, want)
 	}
 	if r.Requests["SignIn"] > int64(c.People) || r.Requests["Checkout"] != r.Purchases {

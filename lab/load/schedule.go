@@ -13,50 +13,120 @@ type Kind uint8
 const (
 	// Browse lists the shows and looks at the seat map of one.
 	Browse Kind = iota
+	// SeatMap looks at the seat map of a show whose name the person knows.
+	SeatMap
 	// Buy checks out one or two seats.
 	Buy
 	kinds
 )
 
-// String is the journey's name in reports.
-func (k Kind) String() string {
-	if k == Buy {
-		return "buy"
-	}
-	return "browse"
-}
+var kindNames = [kinds]string{"browse", "seatmap", "buy"}
+
+// String is the journey's name in plans and reports.
+func (k Kind) String() string { return kindNames[k] }
+
+// Priority is how much a journey matters when not all can be served.
+type Priority uint8
+
+// The priorities.
+const (
+	// Critical journeys are shed last.
+	Critical Priority = iota
+	// Standard is what nobody has said anything about.
+	Standard
+	// Sheddable journeys are shed first.
+	Sheddable
+	priorities
+)
+
+var priorityNames = [priorities]string{"critical", "standard", "sheddable"}
+
+// String is the priority's name in plans, reports and the metadata of calls.
+func (p Priority) String() string { return priorityNames[p] }
 
 // Arrival is one journey of the schedule.
 type Arrival struct {
 	// Number counts arrivals from 0 on.
 	Number int
-	// At is when the journey is meant to begin, since the start of the load.
+	// At is when the journey is meant to begin, in real time since the start of
+	// the load.
 	At time.Duration
 	// Kind is what the person comes for.
 	Kind Kind
-	// Person is 0 to Config.People-1.
+	// Priority is sent with every call of the journey.
+	Priority Priority
+	// Person is 0 to Plan.People-1.
 	Person int
 	// Draw decides what is left to chance within the journey.
 	Draw uint64
 }
 
-// Arrivals is the schedule: a Poisson process of c.Rate over c.For. It depends
-// on c alone.
-func (c Config) Arrivals() iter.Seq[Arrival] {
+// Schedule is who arrives when, in order of time. It depends on the plan alone,
+// which has to be valid.
+//
+// Arrivals of a rate that varies are had by a change of time: with Λ(t) the
+// rate integrated from 0 to t, the times Λ⁻¹(S₁), Λ⁻¹(S₂), … of a Poisson
+// process S of rate 1 are a non-homogeneous Poisson process of that rate,
+// exactly (E. Çinlar, Introduction to Stochastic Processes, Prentice-Hall 1975;
+// P. A. W. Lewis and G. S. Shedler, Simulation of nonhomogeneous Poisson
+// processes by thinning, Naval Research Logistics Quarterly 26, 1979, who set
+// thinning beside it). With S = ½, 1½, … the same gives arrivals that are as
+// even as the shape allows.
+func (p Plan) Schedule() iter.Seq[Arrival] {
+	p = p.withDefaults()
+	kind := newWheel(kindNames[:], func(name string) float64 { return p.Journeys[name].Share })
+	priority := newWheel(priorityNames[:], func(name string) float64 { return p.Priorities[name] })
 	return func(yield func(Arrival) bool) {
-		// The second word keeps this stream apart from others of the same seed.
-		rng := rand.New(rand.NewPCG(c.Seed, 0x5b111a1))
-		at := time.Duration(0)
-		for n := 0; ; n++ {
-			// The gaps of a Poisson process are exponential.
-			at += time.Duration(rng.ExpFloat64() / c.Rate * float64(time.Second))
-			a := Arrival{Number: n, At: at, Person: rng.IntN(c.People), Draw: rng.Uint64()}
-			if rng.Float64() < c.BuyRatio {
-				a.Kind = Buy
+		// Times have a stream of their own, so that two plans of one seed that
+		// differ in people or mix only have the same times. The second words keep
+		// the streams apart.
+		times := rand.New(rand.NewPCG(p.Seed, 0x5b111a1))
+		draws := rand.New(rand.NewPCG(p.Seed, 0x5b111a2))
+		clock := p.instants()
+		for n, target := 0, 0.0; ; n++ {
+			if p.Arrivals == Constant {
+				target = float64(n) + 0.5
+			} else {
+				target += times.ExpFloat64() // the gaps of a Poisson process are exponential
 			}
-			if at >= c.For || !yield(a) {
+			at, ok := clock.next(target)
+			if !ok {
+				return
+			}
+			a := Arrival{Number: n, At: at, Person: draws.IntN(p.People), Draw: draws.Uint64()}
+			a.Kind = Kind(kind.pick(draws.Float64()))
+			a.Priority = Priority(priority.pick(draws.Float64()))
+			if !yield(a) {
 				return
 			}
 		}
 	}
+}
+
+// wheel picks by share.
+type wheel struct {
+	upTo []float64 // running sums of shares, by index
+	last int       // the last with a share: takes what rounding leaves over
+}
+
+func newWheel(names []string, share func(string) float64) wheel {
+	w := wheel{upTo: make([]float64, len(names))}
+	sum := 0.0
+	for i, name := range names {
+		if s := share(name); s > 0 {
+			sum, w.last = sum+s, i
+		}
+		w.upTo[i] = sum
+	}
+	return w
+}
+
+// pick turns u, uniform in [0, 1), into an index.
+func (w wheel) pick(u float64) int {
+	for i, upTo := range w.upTo {
+		if u < upTo {
+			return i
+		}
+	}
+	return w.last
 }

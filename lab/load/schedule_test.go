@@ -1,38 +1,68 @@
 package load
 
 import (
-	"fmt"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
 
-func text(c Config) string {
-	var b strings.Builder
-	for a := range c.Arrivals() {
-		fmt.Fprintln(&b, a)
+// fingerprint is a hash of the schedule's bytes.
+func fingerprint(p Plan) string {
+	h := sha256.New()
+	for a := range p.Schedule() {
+		_ = binary.Write(h, binary.BigEndian, []int64{int64(a.Number), int64(a.At), int64(a.Kind), int64(a.Priority), int64(a.Person)})
+		_ = binary.Write(h, binary.BigEndian, a.Draw) // a hash takes everything
 	}
-	return b.String()
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-func TestArrivalsDependOnTheConfigAlone(t *testing.T) {
-	c := Default()
-	if first, again := text(c), text(c); first != again {
-		t.Error("the same config gave two schedules")
+// shapes has one of each kind, with rates of 20 to 200.
+func shapes() map[string]Shape {
+	return map[string]Shape{
+		"constant": {Kind: "constant", Rate: 100},
+		"ramp":     {Kind: "ramp", From: 20, To: 200, At: 10 * time.Second, Over: 30 * time.Second},
+		"step":     {Kind: "step", Base: 20, Steps: []Step{{At: 10 * time.Second, Rate: 200}, {At: 40 * time.Second, Rate: 50}}},
+		"spike":    {Kind: "spike", Base: 20, Peak: 200, At: 20 * time.Second, For: 15 * time.Second},
+		"sine":     {Kind: "sine", Base: 20, Peak: 200, Period: 25 * time.Second},
+		"sawtooth": {Kind: "sawtooth", Base: 20, Peak: 200, Period: 25 * time.Second},
+		"csv":      {Kind: "csv", File: "rates.csv", rows: []Step{{At: 5 * time.Second, Rate: 120}, {At: 30 * time.Second, Rate: 0}, {At: 45 * time.Second, Rate: 60}}},
 	}
-	other := c
-	other.Seed++
-	if text(c) == text(other) {
-		t.Error("two seeds gave one schedule")
+}
+
+func planOf(s Shape) Plan { return Plan{Shape: s, For: time.Minute, Seed: 7} }
+
+func TestTheScheduleOfAPlanIsAlwaysTheSame(t *testing.T) {
+	golden := map[string]string{
+		"constant": "30c0060cf4bb0c87", "ramp": "cf447023e92f3b0b", "step": "20db37ce2feef692", "spike": "4063b04d4f5729b5", "sine": "906001d6e1c71cca", "sawtooth": "02af0719806a9eba", "csv": "516d7753552307ee",
+	}
+	for kind, s := range shapes() {
+		p := planOf(s)
+		p.Journeys = map[string]Journey{"browse": {Share: 0.5}, "seatmap": {Share: 0.3}, "buy": {Share: 0.2}}
+		p.Priorities = map[string]float64{"critical": 0.1, "standard": 0.6, "sheddable": 0.3}
+		if got := fingerprint(p); got != golden[kind] {
+			t.Errorf("%s: the schedule hashes to %s, want %s: recorded runs cannot be made again", kind, got, golden[kind])
+		}
+		other := p
+		other.Seed++
+		if fingerprint(other) == fingerprint(p) {
+			t.Errorf("%s: two seeds gave one schedule", kind)
+		}
+	}
+	even := planOf(shapes()["ramp"])
+	even.Arrivals, even.Timelapse = Constant, 4
+	if got := fingerprint(even); got != "e001ad17d27b8fea" {
+		t.Errorf("constant arrivals: the schedule hashes to %s", got)
 	}
 }
 
 func TestArrivalsAreAPoissonProcess(t *testing.T) {
-	c := Default()
-	c.Rate, c.For = 200, 100*time.Second
-	arrivals := slices.Collect(c.Arrivals())
+	p := Default()
+	p.Shape.Rate, p.For, p.Journeys = 200, 100*time.Second, map[string]Journey{"browse": {Share: 0.8}, "buy": {Share: 0.2}}
+	arrivals := slices.Collect(p.Schedule())
 	n := float64(len(arrivals))
 	if want := 20_000.0; math.Abs(n-want) > 4*math.Sqrt(want) {
 		t.Errorf("arrivals: got %v, want %v within four standard deviations", n, want)
@@ -41,7 +71,7 @@ func TestArrivalsAreAPoissonProcess(t *testing.T) {
 	var buys int
 	last := time.Duration(0)
 	for i, a := range arrivals {
-		if a.Number != i || a.At < last || a.At >= c.For || a.Person < 0 || a.Person >= c.People {
+		if a.Number != i || a.At < last || a.At >= p.For || a.Person < 0 || a.Person >= p.People || a.Priority != Standard {
 			t.Fatalf("arrival %d is out of order or out of bounds: %+v", i, a)
 		}
 		gap := (a.At - last).Seconds()
@@ -55,41 +85,132 @@ func TestArrivalsAreAPoissonProcess(t *testing.T) {
 	if cv := math.Sqrt(squares/n-mean*mean) / mean; math.Abs(cv-1) > 0.03 {
 		t.Errorf("coefficient of variation of the gaps: got %.3f, want 1", cv)
 	}
-	if got := float64(buys) / n; math.Abs(got-c.BuyRatio) > 0.015 {
-		t.Errorf("share of purchases: got %.3f, want %.3f", got, c.BuyRatio)
+	if got := float64(buys) / n; math.Abs(got-0.2) > 0.015 {
+		t.Errorf("share of purchases: got %.3f, want 0.2", got)
 	}
 }
 
-func TestArrivalsCanAllBeOfOneKind(t *testing.T) {
-	for ratio, want := range map[float64]Kind{0: Browse, 1: Buy} {
-		c := Default()
-		c.BuyRatio = ratio
-		for a := range c.Arrivals() {
-			if a.Kind != want {
-				t.Fatalf("buy ratio %v: got a journey that is to %s", ratio, a.Kind)
+// The integral is in closed form, RateAt is not made from it: numerical
+// integration of the one has to give the other.
+func TestExpectedArrivalsAreTheIntegralOfTheRate(t *testing.T) {
+	for kind, s := range shapes() {
+		integral := s.integral()
+		total := 0.0
+		const step = time.Millisecond
+		for at := time.Duration(0); at < time.Minute; at += step {
+			total += s.RateAt(at+step/2) * step.Seconds()
+			if got := integral((at + step).Seconds()); math.Abs(got-total) > 0.2 {
+				t.Fatalf("%s: %v arrivals are expected by %s, the rate adds up to %v", kind, got, at+step, total)
 			}
 		}
 	}
 }
 
-func TestValidateNamesWhatIsWrong(t *testing.T) {
-	if err := Default().Validate(); err != nil {
-		t.Errorf("the default: %v", err)
-	}
-	for want, change := range map[string]func(*Config){
-		"rate":            func(c *Config) { c.Rate = 0 },
-		"rate is NaN":     func(c *Config) { c.Rate = math.NaN() },
-		"rate is 200000":  func(c *Config) { c.Rate = 200_000 },
-		"for":             func(c *Config) { c.For = 0 },
-		"buy ratio":       func(c *Config) { c.BuyRatio = 1.1 },
-		"people":          func(c *Config) { c.People = 0 },
-		"browse deadline": func(c *Config) { c.BrowseDeadline = 0 },
-		"buy deadline":    func(c *Config) { c.BuyDeadline = -1 },
-	} {
-		c := Default()
-		change(&c)
-		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("got %v, want an error that begins with %q", err, want)
+// Within every five seconds there are as many Poisson arrivals as the shape says,
+// within what chance allows; of many seeds together.
+func TestPoissonArrivalsFollowTheShape(t *testing.T) {
+	const seeds, bucket = 40, 5 * time.Second
+	for kind, s := range shapes() {
+		var got [12]float64
+		for seed := range uint64(seeds) {
+			p := planOf(s)
+			p.Seed = seed
+			for a := range p.Schedule() {
+				got[a.At/bucket]++
+			}
 		}
+		integral := s.integral()
+		chi, free := 0.0, 0.0
+		for i, n := range got {
+			from, to := (time.Duration(i) * bucket).Seconds(), (time.Duration(i+1) * bucket).Seconds()
+			want := seeds * (integral(to) - integral(from))
+			if want < 1e-9 {
+				if n != 0 {
+					t.Errorf("%s: %v arrivals from %v to %v s, where the rate is 0", kind, n, from, to)
+				}
+				continue
+			}
+			chi, free = chi+(n-want)*(n-want)/want, free+1
+		}
+		// Chi squared: its mean is its degrees of freedom, its variance twice that.
+		if chi > free+5*math.Sqrt(2*free) {
+			t.Errorf("%s: chi squared is %.1f with %v degrees of freedom", kind, chi, free)
+		}
+	}
+}
+
+func TestConstantArrivalsAreEven(t *testing.T) {
+	p := planOf(Shape{Kind: "constant", Rate: 40})
+	p.Arrivals = Constant
+	for a := range p.Schedule() {
+		want := time.Duration(a.Number)*25*time.Millisecond + 12500*time.Microsecond
+		if (a.At - want).Abs() > time.Microsecond {
+			t.Fatalf("arrival %d is at %s, want %s", a.Number, a.At, want)
+		}
+	}
+	for kind, s := range shapes() {
+		p := planOf(s)
+		p.Arrivals = Constant
+		integral, n := s.integral(), 0
+		for a := range p.Schedule() {
+			if got := integral(a.At.Seconds()); math.Abs(got-float64(n)-0.5) > 3e-4 {
+				t.Fatalf("%s: arrival %d is at %s, when %v are expected", kind, n, a.At, got)
+			}
+			n++
+		}
+		if want := integral(60); math.Abs(float64(n)-want) > 1 {
+			t.Errorf("%s: %d arrivals, want %v", kind, n, want)
+		}
+	}
+}
+
+func TestTimelapseShortensTimeAndKeepsRates(t *testing.T) {
+	p := planOf(shapes()["spike"])
+	p.Arrivals, p.Timelapse = Constant, 10
+	if p.Real() != 6*time.Second {
+		t.Fatalf("a minute takes %s", p.Real())
+	}
+	before, within := 0, 0
+	for a := range p.Schedule() {
+		switch {
+		case a.At < 2*time.Second:
+			before++
+		case a.At < 3500*time.Millisecond:
+			within++
+		}
+	}
+	if before != 40 || within < 299 || within > 301 {
+		t.Errorf("got %d arrivals in 2 s at 20/s and %d in 1.5 s at 200/s", before, within)
+	}
+}
+
+func TestSharesAreKept(t *testing.T) {
+	p := planOf(Shape{Kind: "constant", Rate: 1000})
+	p.Journeys = map[string]Journey{"seatmap": {Share: 0.7}, "buy": {Share: 0.3}}
+	p.Priorities = map[string]float64{"critical": 0.25, "sheddable": 0.75}
+	var kind [kinds]float64
+	var level [priorities]float64
+	n := 0.0
+	for a := range p.Schedule() {
+		kind[a.Kind]++
+		level[a.Priority]++
+		n++
+	}
+	near := func(got, want float64) bool { return math.Abs(got/n-want) < 0.01 }
+	if kind[Browse] != 0 || !near(kind[SeatMap], 0.7) || !near(kind[Buy], 0.3) {
+		t.Errorf("journeys: got %v of %v", kind, n)
+	}
+	if level[Standard] != 0 || !near(level[Critical], 0.25) || !near(level[Sheddable], 0.75) {
+		t.Errorf("priorities: got %v of %v", level, n)
+	}
+}
+
+func TestTimesDoNotDependOnTheMix(t *testing.T) {
+	one, other := planOf(shapes()["sine"]), planOf(shapes()["sine"])
+	other.Journeys = map[string]Journey{"buy": {Share: 1}}
+	other.People = 3
+	a, b := slices.Collect(one.Schedule()), slices.Collect(other.Schedule())
+	if len(a) != len(b) || a[100].At != b[100].At {
+		t.Error("another mix changed the times")
 	}
 }

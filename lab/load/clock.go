@@ -1,0 +1,60 @@
+package load
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// alarm waits until t and returns false when ctx ends first. What is due is not
+// waited for: a generator that is behind catches up, and its lag shows.
+type alarm func(ctx context.Context, t time.Time) bool
+
+// timerAlarm waits with Go's timers.
+func timerAlarm(ctx context.Context, t time.Time) bool {
+	wait := time.Until(t)
+	if wait <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// shortWait is how long the kernel may be slept in: so long ctx goes unheard.
+const shortWait = 20 * time.Millisecond
+
+// preciseAlarm sleeps the last milliseconds in the kernel. Go's timers wake up to
+// a millisecond late on a process at rest, because the network poller under
+// them counts in milliseconds.
+func preciseAlarm(ctx context.Context, t time.Time) bool {
+	for {
+		left := time.Until(t)
+		switch {
+		case left <= 0:
+			return ctx.Err() == nil
+		case left > shortWait:
+			if !timerAlarm(ctx, t.Add(-shortWait/2)) {
+				return false
+			}
+		default:
+			ts := unix.NsecToTimespec(left.Nanoseconds())
+			_ = unix.Nanosleep(&ts, nil) // when a signal cuts it short, the loop goes on
+		}
+	}
+}
+
+// spareProcs is how many more goroutines may run at once than there are cores.
+const spareProcs = 2
+
+// MakeRoom prepares this process for Run: a journey that is due finds a free
+// thread at once, also while others use as many as there are cores. It is for a
+// process that does nothing but offer load.
+func MakeRoom() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcs) }
