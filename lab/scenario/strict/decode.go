@@ -13,9 +13,6 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxDepth bounds nesting: a YAML alias can stand within what it stands for.
-const maxDepth = 50
-
 // Decode puts the value of a node into what target points to, and notes every
 // mistake with the path that the value has in the file. Structs say by their
 // `yaml` tags which keys there are. A field of the type yaml.Node takes any
@@ -24,7 +21,7 @@ const maxDepth = 50
 // A duration is written as Go writes it, such as 1m30s. A string takes any
 // scalar by its letters, so that a version or a knob's value needs no quotes.
 func (d *Document) Decode(n *yaml.Node, path string, target any) {
-	d.decode(n, reflect.ValueOf(target).Elem(), path, 0)
+	d.decode(n, reflect.ValueOf(target).Elem(), path)
 }
 
 var (
@@ -33,14 +30,12 @@ var (
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-func (d *Document) decode(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (d *Document) decode(n *yaml.Node, v reflect.Value, path string) {
 	d.places[path] = d.at(n)
-	if depth > maxDepth {
-		d.Wrong(path, "this is nested more than %d deep", maxDepth)
-		return
-	}
 	if n.Kind == yaml.AliasNode {
-		d.decode(n.Alias, v, path, depth+1)
+		// The target's type ends the way down even where an alias stands within
+		// what it stands for.
+		d.decode(n.Alias, v, path)
 		d.places[path] = d.at(n)
 		return
 	}
@@ -53,20 +48,20 @@ func (d *Document) decode(n *yaml.Node, v reflect.Value, path string, depth int)
 		v.Set(reflect.ValueOf(*n))
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		d.decode(n, v.Elem(), path, depth+1)
+		d.decode(n, v.Elem(), path)
 	case v.Kind() == reflect.Struct && !reflect.PointerTo(v.Type()).Implements(textType):
-		d.fields(n, v, path, depth)
+		d.fields(n, v, path)
 	case v.Kind() == reflect.Map:
-		d.entries(n, v, path, depth)
+		d.entries(n, v, path)
 	case v.Kind() == reflect.Slice:
-		d.items(n, v, path, depth)
+		d.items(n, v, path)
 	default:
 		d.scalar(n, v, path)
 	}
 }
 
 // fields decodes a mapping whose keys a struct knows.
-func (d *Document) fields(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (d *Document) fields(n *yaml.Node, v reflect.Value, path string) {
 	known := make(map[string]reflect.Value)
 	collect(v, known)
 	d.pairs(n, v.Type(), path, func(key string, at, value *yaml.Node) {
@@ -79,7 +74,7 @@ func (d *Document) fields(n *yaml.Node, v reflect.Value, path string, depth int)
 			d.mistakes = append(d.mistakes, &Error{d.at(at), Unknown("unknown key", key, names)})
 			return
 		}
-		d.decode(value, field, join(path, key), depth+1)
+		d.decode(value, field, join(path, key))
 	})
 }
 
@@ -97,11 +92,11 @@ func collect(v reflect.Value, known map[string]reflect.Value) {
 }
 
 // entries decodes a mapping with keys of the writer's own.
-func (d *Document) entries(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (d *Document) entries(n *yaml.Node, v reflect.Value, path string) {
 	v.Set(reflect.MakeMap(v.Type()))
 	d.pairs(n, v.Type(), path, func(key string, _, value *yaml.Node) {
 		entry := reflect.New(v.Type().Elem()).Elem()
-		d.decode(value, entry, join(path, key), depth+1)
+		d.decode(value, entry, join(path, key))
 		v.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), entry)
 	})
 }
@@ -132,14 +127,14 @@ func (d *Document) pairs(n *yaml.Node, t reflect.Type, path string, visit func(k
 	}
 }
 
-func (d *Document) items(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (d *Document) items(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.SequenceNode {
 		d.Wrong(path, "this is %s; give %s", kindOf(n), wanted(v.Type()))
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {
-		d.decode(item, v.Index(i), fmt.Sprintf("%s[%d]", path, i), depth+1)
+		d.decode(item, v.Index(i), fmt.Sprintf("%s[%d]", path, i))
 	}
 }
 

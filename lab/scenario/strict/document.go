@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -105,7 +104,8 @@ func (d *Document) Wrong(path, format string, args ...any) {
 // text begins with a path below it, such as "shape.rate is ...", is put there.
 func (d *Document) Blame(path string, err error) {
 	for _, one := range flat(err) {
-		text := strings.TrimPrefix(one.Error(), path+": ")
+		// A check may begin with what it is of: "nodes: max is 0".
+		text := strings.TrimPrefix(one.Error(), path[strings.LastIndex(path, ".")+1:]+": ")
 		below, _, _ := strings.Cut(text, " ")
 		d.Wrong(join(path, strings.TrimSuffix(below, ":")), "%s", text)
 	}
@@ -119,15 +119,4 @@ func join(path, below string) string {
 		return below
 	}
 	return path + "." + below
-}
-
-// Mistakes is how many have been noted so far.
-func (d *Document) Mistakes() int { return len(d.mistakes) }
-
-// Forget forgets where the value of a path and everything below it stand: the
-// path is about to be decoded from elsewhere.
-func (d *Document) Forget(path string) {
-	maps.DeleteFunc(d.places, func(known string, _ Place) bool {
-		return known == path || strings.HasPrefix(known, path+".") || strings.HasPrefix(known, path+"[")
-	})
 }

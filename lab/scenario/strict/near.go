@@ -22,13 +22,14 @@ func Near(word string, known []string) (string, bool) {
 // there is.
 func Unknown(what, word string, known []string) string {
 	text := what + " \"" + word + "\""
+	list := strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", ")
 	if near, ok := Near(word, known); ok {
-		text += "; did you mean \"" + near + "\"?"
+		return text + "; did you mean \"" + near + "\"? Known: " + list
 	}
-	if len(known) == 0 {
+	if list == "" {
 		return text + "; there is none"
 	}
-	return text + "; known: " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
+	return text + "; known: " + list
 }
 
 // plain is a word without what people mix up: at_least, atLeast, at-least.
