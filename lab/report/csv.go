@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"maps"
 	"slices"
@@ -59,12 +60,9 @@ func tables(r *Result) map[string][]byte {
 
 	for _, v := range r.Variants {
 		for _, key := range slices.Sorted(maps.Keys(v.Measures)) {
-			m, s := meaningOf(key), v.Measures[key]
-			unit := m.unit
-			if m.ratio {
-				unit = "ratio"
-			}
-			measures.add(v.Name, key, unit, exact(s.Median), exact(s.Low), exact(s.High))
+			k, _ := measure.Lookup(key)
+			s := v.Measures[key]
+			measures.add(v.Name, key, cmp.Or(k.Unit, "ratio"), exact(s.Median), exact(s.Low), exact(s.High))
 		}
 		rec := v.Recording
 		if rec == nil {

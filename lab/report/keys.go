@@ -1,22 +1,28 @@
 package report
 
 import (
-	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"spillway.dev/lab/measure"
 )
 
-// better tells which way a measure should go.
-type better int
-
-const (
-	neither better = iota
-	higher
-	lower
-)
+// groups are the parts of the table of variants, with the names of the measures
+// in each. A measure that is in none of them comes last.
+var groups = []struct {
+	name  string
+	names []string
+}{
+	{"What people got", []string{"offered_per_s", "goodput_per_s", "goodput_ratio", "shed_ratio", "p50_ms", "p99_ms", "p999_ms"}},
+	{"What went wrong", []string{"lost_requests", "double_executions", "sessions_lost", "quota_breaches"}},
+	{"Overload", []string{"overload_seconds", "recovery_seconds", "load_skew", "peak_pressure", "amplification"}},
+	{"Scaling", []string{"scaling_actions", "flapping", "theta_u", "theta_o", "tau_u", "tau_o", "instability"}},
+	{"Cost", []string{"replica_seconds", "node_seconds"}},
+}
 
 // meaning is how a measure is shown.
 type meaning struct {
@@ -27,127 +33,144 @@ type meaning struct {
 	better better
 }
 
-// group is a part of the table of variants.
-type group struct {
-	name string
-	keys []string
+// better is which way a measure should go.
+type better int
+
+const (
+	neither better = iota
+	higher
+	lower
+)
+
+// labels has the measures by the name before the dot. Those that say what was
+// offered or done have no better way to go.
+var labels = map[string]struct {
+	text   string
+	better better
+}{
+	"offered_per_s":     {"Offered load", neither},
+	"goodput_per_s":     {"Goodput: right and in time", higher},
+	"goodput_ratio":     {"Goodput, of what was offered", higher},
+	"shed_ratio":        {"Shed, of what was offered", lower},
+	"p50_ms":            {"Latency, median", lower},
+	"p99_ms":            {"Latency, 99th percentile", lower},
+	"p999_ms":           {"Latency, 99.9th percentile", lower},
+	"lost_requests":     {"Requests lost", lower},
+	"double_executions": {"Requests run twice", lower},
+	"sessions_lost":     {"Sessions lost", lower},
+	"quota_breaches":    {"Charges over the bank's quota", lower},
+	"overload_seconds":  {"Time with a drowning service", lower},
+	"recovery_seconds":  {"Time to recover from a fault", lower},
+	"load_skew":         {"Busiest replica against the mean", lower},
+	"peak_pressure":     {"Peak pressure", lower},
+	"amplification":     {"Attempts per call asked for", lower},
+	"scaling_actions":   {"Scaling actions", neither},
+	"flapping":          {"Scaling actions that undo one", lower},
+	"theta_u":           {"Replicas missing of those needed, θU", lower},
+	"theta_o":           {"Replicas in excess of those needed, θO", lower},
+	"tau_u":             {"Time with too few replicas, τU", lower},
+	"tau_o":             {"Time with too many replicas, τO", lower},
+	"instability":       {"Time in which supply and demand part, υ", lower},
+	"replica_seconds":   {"Cost in replica-seconds", lower},
+	"node_seconds":      {"Cost in node-seconds", lower},
 }
 
-// meanings has every key of report.json. A key that ends in a dot stands for
-// all keys that begin with it: one for each service or priority.
-var meanings = map[string]meaning{
-	"offered_per_s":     {label: "Offered", unit: "requests/s"},
-	"goodput_per_s":     {label: "Goodput: right and in time", unit: "requests/s", better: higher},
-	"goodput_ratio":     {label: "Answered in time, of what was offered", ratio: true, better: higher},
-	"goodput_ratio.":    {label: "Answered in time, ", ratio: true, better: higher},
-	"shed_ratio":        {label: "Shed: refused on purpose", ratio: true, better: lower},
-	"p50_ms":            {label: "Latency, median", unit: "ms", better: lower},
-	"p99_ms":            {label: "Latency, 99th percentile", unit: "ms", better: lower},
-	"p999_ms":           {label: "Latency, 99.9th percentile", unit: "ms", better: lower},
-	"lost_requests":     {label: "Lost requests", better: lower},
-	"double_executions": {label: "Executed twice", better: lower},
-	"sessions_lost":     {label: "Sessions lost", better: lower},
-	"quota_breaches":    {label: "Breaches of the bank's quota", better: lower},
-	"overload_seconds":  {label: "Time with a service above pressure 1", unit: "s", better: lower},
-	"recovery_seconds":  {label: "Time to recover", unit: "s", better: lower},
-	"peak_pressure.":    {label: "Peak pressure on ", better: lower},
-	"amplification.":    {label: "Amplification at ", unit: "×", better: lower},
-	"load_skew":         {label: "Load skew between replicas", better: lower},
-	"theta_u":           {label: "Under-provisioning accuracy θU", unit: "%", better: lower},
-	"theta_o":           {label: "Over-provisioning accuracy θO", unit: "%", better: lower},
-	"tau_u":             {label: "Under-provisioning timeshare τU", unit: "%", better: lower},
-	"tau_o":             {label: "Over-provisioning timeshare τO", unit: "%", better: lower},
-	"instability":       {label: "Instability υ", unit: "%", better: lower},
-	"scaling_actions":   {label: "Scaling actions", better: neither},
-	"replica_seconds":   {label: "Replica-seconds", unit: "s", better: lower},
-	"node_seconds":      {label: "Node-seconds", unit: "s", better: lower},
-}
-
-// groups are the parts of the table, most wanted first.
-var groups = []group{
-	{"What people got", []string{"offered_per_s", "goodput_per_s", "goodput_ratio", "goodput_ratio.", "shed_ratio", "p50_ms", "p99_ms", "p999_ms"}},
-	{"What went wrong", []string{"lost_requests", "double_executions", "sessions_lost", "quota_breaches"}},
-	{"Overload", []string{"overload_seconds", "recovery_seconds", "load_skew", "peak_pressure.", "amplification."}},
-	{"Scaling", []string{"scaling_actions", "theta_u", "theta_o", "tau_u", "tau_o", "instability"}},
-	{"Cost", []string{"replica_seconds", "node_seconds"}},
-}
-
-// family is the entry of meanings that stands for key, and what comes after it.
-func family(key string) (name, rest string) {
-	if _, known := meanings[key]; known {
-		return key, ""
-	}
-	if head, tail, dotted := strings.Cut(key, "."); dotted {
-		if _, known := meanings[head+"."]; known {
-			return head + ".", tail
-		}
-	}
-	return "", key
-}
-
-// meaningOf is how key is shown; a key that nobody told of is shown as it is.
+// meaningOf is how key is shown; one that nobody told of is shown as it is.
 func meaningOf(key string) meaning {
-	name, rest := family(key)
-	m, known := meanings[name]
-	if !known {
+	k, known := measure.Lookup(key)
+	label, told := labels[k.Name]
+	if !known || !told {
 		return meaning{label: key}
 	}
-	m.label += rest
+	m := meaning{label: label.text, unit: unitText(k.Unit), ratio: strings.HasSuffix(k.Name, "_ratio"), better: label.better}
+	if _, of, dotted := strings.Cut(key, "."); dotted {
+		m.label += ": " + of
+	}
 	return m
 }
 
-// value writes a measure with its unit left out; ratios get their percent sign.
-func (m meaning) value(v float64) string {
-	if !finite(v) {
-		return none
+// unitText leaves out the units that only repeat what is counted.
+func unitText(unit string) string {
+	switch unit {
+	case "1/s":
+		return "per s"
+	case "ms", "s", "%":
+		return unit
+	default:
+		return ""
 	}
-	if m.ratio {
-		return fixed(100*v, 1) + " %"
-	}
-	return number(v)
 }
 
-// difference writes a change with its sign; that of a ratio is in points.
-func (m meaning) difference(v float64) string {
-	if !finite(v) {
-		return none
+func capital(s string) string {
+	r, size := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[size:]
+}
+
+// value writes a measure with its unit left out; ratios get their percent sign.
+func (m meaning) value(v float64) string { return m.like(v, v) }
+
+// like is value with the precision that ref has.
+func (m meaning) like(v, ref float64) string {
+	switch {
+	case !m.ratio || !finite(v):
+		return numberLike(v, ref)
+	case v == 0 || v == 1:
+		return fixed(100*v, 0) + " %"
+	default:
+		return grouped(strconv.FormatFloat(100*v, 'f', 1, 64)) + " %"
 	}
-	text := number(v)
-	if m.ratio {
-		text = strings.ReplaceAll(fixed(100*v, 1), "-", "−")
+}
+
+// difference writes a change with its sign and the precision that ref has; that
+// of a ratio is in points.
+func (m meaning) difference(v, ref float64) string {
+	text := numberLike(v, ref)
+	if m.ratio && finite(v) {
+		text = grouped(strconv.FormatFloat(100*v, 'f', 1, 64))
 	}
-	if v > 0 {
+	if v > 0 && strings.Trim(text, "0.") != "" {
 		text = "+" + text
-	}
-	if text == "−0" || text == "+0" {
-		text = "0"
 	}
 	return text
 }
 
-// keyed is a group with the keys that were really measured.
+// keyed is a part of a table with the keys that were really measured.
 type keyed struct {
 	name string
 	keys []string
 }
 
-// measured puts every key that some variant has under its group, in the order
-// of groups; what has no group comes last, so that nothing is left out.
-func measured(variants []map[string]measure.Summary) []keyed {
-	all := map[string]bool{}
+// detailed tells a measure of one service that belongs into the long table.
+// Where the pressure was highest is what an experiment is about: it stays.
+func detailed(key string) bool {
+	k, known := measure.Lookup(key)
+	return known && k.Of == "SERVICE" && k.Name != "peak_pressure"
+}
+
+// measured puts the keys that some variant has and that want takes under their
+// group, in the order of measure.Keys. What has no group comes last, so that
+// nothing is left out.
+func measured(variants []map[string]measure.Summary, want func(key string) bool) []keyed {
+	left := map[string]bool{}
 	for _, v := range variants {
 		for key := range v {
-			all[key] = true
+			if want(key) {
+				left[key] = true
+			}
 		}
 	}
 	var out []keyed
 	for _, g := range groups {
 		var keys []string
-		for _, name := range g.keys {
-			for _, key := range slices.SortedFunc(maps.Keys(all), cmp.Compare) {
-				if f, _ := family(key); f == name {
+		for _, k := range measure.Keys() {
+			if !slices.Contains(g.names, k.Name) {
+				continue
+			}
+			for _, key := range slices.Sorted(maps.Keys(left)) {
+				name, _, dotted := strings.Cut(key, ".")
+				if name == k.Name && dotted == (k.Of != "") {
 					keys = append(keys, key)
-					delete(all, key)
+					delete(left, key)
 				}
 			}
 		}
@@ -155,8 +178,8 @@ func measured(variants []map[string]measure.Summary) []keyed {
 			out = append(out, keyed{g.name, keys})
 		}
 	}
-	if len(all) > 0 {
-		out = append(out, keyed{"Other measures", slices.Sorted(maps.Keys(all))})
+	if len(left) > 0 {
+		out = append(out, keyed{"Other measures", slices.Sorted(maps.Keys(left))})
 	}
 	return out
 }

@@ -10,20 +10,31 @@ import (
 // none stands for a number that was not measured.
 const none = "–"
 
-// number writes v with three significant digits, thousands apart.
-func number(v float64) string {
+// number writes v with three significant digits, thousands apart; whole numbers
+// stay whole.
+func number(v float64) string { return numberLike(v, v) }
+
+// numberLike writes v with as many decimals as ref has with three digits, so
+// that what stands together has the same precision.
+func numberLike(v, ref float64) string {
 	if !finite(v) {
 		return none
 	}
-	digits := 0
-	if a := math.Abs(v); a > 0 && a < 99.95 && v != math.Trunc(v) {
-		digits = 2 - int(math.Floor(math.Log10(a)+1e-9))
+	if v == math.Trunc(v) && ref == math.Trunc(ref) {
+		return grouped(strconv.FormatFloat(v, 'f', 0, 64))
 	}
-	return grouped(fixed(v, min(max(digits, 0), 5)))
+	digits := 0
+	if a := math.Abs(ref); a > 0 && a < 99.95 {
+		digits = min(2-int(math.Floor(math.Log10(a)+1e-9)), 5)
+	}
+	return grouped(strconv.FormatFloat(v, 'f', digits, 64))
 }
 
 // grouped puts a comma between thousands.
 func grouped(s string) string {
+	if strings.Trim(s, "-0.") == "" {
+		s = strings.TrimPrefix(s, "-")
+	}
 	sign := ""
 	if strings.HasPrefix(s, "-") {
 		sign, s = "−", s[1:]
@@ -63,6 +74,15 @@ func clock(seconds float64) string {
 	default:
 		return fmt.Sprintf("%d h %02d min", s/3600, s%3600/60)
 	}
+}
+
+// short is a round number as a scale has it.
+func short(v float64) string { return grouped(fixed(v, 4)) }
+
+// stopwatch writes scenario seconds in little room: minutes and seconds.
+func stopwatch(seconds float64) string {
+	s := int(math.Round(seconds))
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
 func count(n int, noun string) string {

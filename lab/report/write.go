@@ -54,10 +54,11 @@ func Write(dir string, r *Result) error {
 		short.Variants = append(short.Variants, summaryVariant{v.Name, v.Measures})
 	}
 	files := map[string][]byte{pageFile: page}
-	for name, value := range map[string]any{summaryFile: short, dataFile: clean} {
-		if files[name], err = encode(value); err != nil {
-			return fmt.Errorf("report of %s: %s: %w", r.Scenario, name, err)
-		}
+	if files[summaryFile], err = encode(short, " "); err != nil {
+		return fmt.Errorf("report of %s: %s: %w", r.Scenario, summaryFile, err)
+	}
+	if files[dataFile], err = encode(clean, ""); err != nil {
+		return fmt.Errorf("report of %s: %s: %w", r.Scenario, dataFile, err)
 	}
 	for name, text := range tables(clean) {
 		files[filepath.Join(csvDir, name)] = text
@@ -73,10 +74,10 @@ func Write(dir string, r *Result) error {
 	return nil
 }
 
-func encode(value any) ([]byte, error) {
+func encode(value any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
-	e.SetIndent("", " ")
+	e.SetIndent("", indent)
 	e.SetEscapeHTML(false)
 	err := e.Encode(value)
 	return b.Bytes(), err
