@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
@@ -45,40 +44,46 @@ func (l loader) Load(file string, ignoreUnknown bool, names model.ValidationSche
 // Parse implements rules.GroupLoader.
 func (l loader) Parse(query string) (parser.Expr, error) { return l.parser.ParseExpr(query) }
 
-// newRules returns a manager that has read the files and waits for Run.
-func newRules(ctx context.Context, cfg Config, engine *promql.Engine, p parser.Parser, db interface {
+// ruleStore is what rules read and write.
+type ruleStore interface {
 	storage.Appendable
 	storage.Queryable
-}, reg prometheus.Registerer) (*rules.Manager, error) {
-	load := loader{
-		parser: p,
-		lapse: timelapse.Lapse{
-			By:       cfg.Timelapse,
-			Window:   scrapesOfAWindow * cfg.interval(),
-			Interval: shortestInterval,
-		},
-		log: cfg.Log,
-	}
-	// Read once for the errors: the manager only logs them.
-	for _, file := range cfg.RuleFiles {
-		if _, errs := load.Load(file, false, model.UTF8Validation); len(errs) > 0 {
-			return nil, fmt.Errorf("metrics: rule file: %w", errors.Join(errs...))
-		}
-	}
-	manager := rules.NewManager(&rules.ManagerOptions{
+}
+
+// newRules returns a manager without rules.
+func newRules(ctx context.Context, load loader, engine *promql.Engine, db ruleStore, reg prometheus.Registerer) *rules.Manager {
+	return rules.NewManager(&rules.ManagerOptions{
 		Context:     ctx,
 		Appendable:  db,
 		Queryable:   db,
 		QueryFunc:   rules.EngineQueryFunc(engine, db),
 		NotifyFunc:  func(context.Context, string, ...*rules.Alert) {}, // alerts are read from the API
-		Logger:      cfg.Log,
+		Logger:      load.log,
 		Registerer:  reg,
 		GroupLoader: load,
-		Parser:      p,
-		ResendDelay: time.Minute,
+		Parser:      load.parser,
 	})
-	if err := manager.Update(cfg.interval(), cfg.RuleFiles, labels.EmptyLabels(), "", nil); err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
+}
+
+// loadRules gives a manager the rules of a run; they are evaluated from its Run
+// on.
+func loadRules(manager *rules.Manager, load loader, cfg Config) error {
+	// Read once for the errors: the manager only logs them.
+	for _, file := range cfg.RuleFiles {
+		if _, errs := load.Load(file, false, model.UTF8Validation); len(errs) > 0 {
+			return fmt.Errorf("metrics: rule file: %w", errors.Join(errs...))
+		}
 	}
-	return manager, nil
+	if err := manager.Update(cfg.interval(), cfg.RuleFiles, labels.EmptyLabels(), "", nil); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}
+
+func (c Config) loader(p parser.Parser) loader {
+	return loader{
+		parser: p,
+		lapse:  timelapse.Lapse{By: c.Timelapse, Window: scrapesOfAWindow * c.interval(), Interval: shortestInterval},
+		log:    c.Log,
+	}
 }

@@ -88,8 +88,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	engine := newEngine(cfg, p)
 	life, cancel := context.WithCancel(context.Background())
 	undo = append(undo, cancel)
-	ruled, err := newRules(life, cfg, engine, p, db, reg)
-	if err != nil {
+	load := cfg.loader(p)
+	ruled := newRules(life, load, engine, db, reg)
+	if err := loadRules(ruled, load, cfg); err != nil {
 		return nil, err
 	}
 
