@@ -194,15 +194,16 @@ func (a *Autoscaler) follow(ctx context.Context) {
 	for {
 		changed := a.cluster.Changed()
 		a.mirror.apply(a.cluster.Snapshot())
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		}
+		// A change after a rest is seen at once, and of a rush one in this time.
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(catchUp):
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
 		}
 	}
 }

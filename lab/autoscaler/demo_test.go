@@ -38,7 +38,6 @@ type demo struct {
 	changed  chan struct{}
 	revision uint64
 	pods     []*pod
-	made     int
 	wanted   int
 	gone     bool // the Deployment
 	hpas     []*autoscalingv2.HorizontalPodAutoscaler
@@ -96,8 +95,7 @@ func hpa(t *testing.T, spec string) *autoscalingv2.HorizontalPodAutoscaler {
 
 // add makes a pod, which has just been created.
 func (d *demo) add() *pod {
-	d.made++
-	p := &pod{name: fmt.Sprintf("demo-%d", d.made), start: time.Now(), readySince: time.Now(), phase: corev1.PodPending}
+	p := &pod{name: fmt.Sprintf("demo-%d", len(d.pods)+1), start: time.Now(), readySince: time.Now(), phase: corev1.PodPending}
 	d.pods = append(d.pods, p)
 	return p
 }
