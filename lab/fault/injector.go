@@ -62,7 +62,7 @@ type Injector struct {
 
 	mu       sync.Mutex
 	active   []*active // in the order in which they began
-	set      values // by hand
+	set      values    // by hand
 	defaults values
 	last     int // id
 	closed   bool

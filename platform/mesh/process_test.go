@@ -2,8 +2,10 @@ package mesh
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -17,7 +19,27 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/xds"
+
+	"spillway.dev/platform/knobs"
 )
+
+// journal is a log that can be read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) count(part string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Count(j.text.String(), part)
+}
 
 // process is a control plane in a process of its own, on a socket that the test holds.
 type process struct {
@@ -123,6 +145,64 @@ func TestTrafficOutlivesTheControlPlane(t *testing.T) {
 	}
 	if err := plane.command.Wait(); err != nil {
 		t.Errorf("the control plane ended with %v: %s", err, plane.log.String())
+	}
+}
+
+// TestKnobsOutliveAKill: while the control plane's process is dead, and until the next one has been told what is set,
+// a replica keeps the values that it has.
+func TestKnobsOutliveAKill(t *testing.T) {
+	lis := listen(t)
+	defer lis.Close()
+	held, err := lis.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	tell := func(plane *process, quota string) {
+		t.Helper()
+		state := State{Services: []Service{{Name: "bank"}}, Knobs: map[string]map[string]string{"bank": {"quota": quota}}}
+		if err := json.NewEncoder(plane.states).Encode(state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plane := start(t, held)
+	tell(plane, "7")
+
+	set, log := knobs.NewSet(), &journal{}
+	quota := set.Int("quota", 50, 1, 100, "charges a second")
+	known := make(chan struct{})
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		knobs.Watch(ctx, conn, "bank", "bank-1", set, slog.New(slog.NewTextHandler(log, nil)), func() { close(known) })
+	})
+	defer func() {
+		cancel()
+		watching.Wait()
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-known
+	var changes []int64
+	quota.OnChange(func(v int64) { changes = append(changes, v) })
+	for n, next := range []string{"7", "8"} {
+		plane.kill(t)
+		eventually(t, "the watch to notice", func() bool { return log.count("control plane is away") == n+1 })
+		plane = start(t, held)
+		tell(plane, next)
+		eventually(t, "the watch to go on", func() bool { return log.count("control plane is back") == n+1 })
+	}
+	eventually(t, "the value of the last control plane", func() bool { return quota.Get() == 8 })
+	plane.kill(t)
+	cancel()
+	watching.Wait()
+	if !slices.Equal(changes, []int64{8}) {
+		t.Errorf("the quota became %v, want 8 alone: it was lost in between", changes)
 	}
 }
 
