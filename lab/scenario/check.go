@@ -142,7 +142,6 @@ func (c *check) faults() {
 				c.doc.Wrong(path, "%v", err)
 			}
 		}
-		c.scenario.Faults = append(c.scenario.Faults, TimedFault{At: f.At, For: f.For, Fault: f.Fault})
 	}
 }
 
@@ -159,7 +158,6 @@ func (c *check) scale() {
 		if !c.doc.Has(path+".replicas") || f.Replicas < 0 || f.Replicas > mostReplicas {
 			c.doc.Wrong(path+".replicas", "give `replicas`, from 0 to %d", mostReplicas)
 		}
-		c.scenario.Scale = append(c.scenario.Scale, Scaling{At: f.At, Service: f.Service, Replicas: f.Replicas})
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"spillway.dev/lab/engine/manifest"
-	"spillway.dev/lab/fault"
 )
 
 // file is what the YAML of a scenario may say. What load and nodes may say are
@@ -25,8 +24,8 @@ type file struct {
 	Knobs      map[string]map[string]string  `yaml:"knobs"`
 	Visits     map[string]map[string]float64 `yaml:"visits"`
 	Variants   []fileVariant                 `yaml:"variants"`
-	Faults     []fileFault                   `yaml:"faults"`
-	Scale      []fileScaling                 `yaml:"scale"`
+	Faults     []TimedFault                  `yaml:"faults"`
+	Scale      []Scaling                     `yaml:"scale"`
 	Expect     []Expectation                 `yaml:"expect"`
 	Answer     string                        `yaml:"answer"`
 	Cost       string                        `yaml:"cost"`
@@ -40,16 +39,4 @@ type fileVariant struct {
 	Knobs      map[string]map[string]string `yaml:"knobs"`
 	Nodes      yaml.Node                    `yaml:"nodes"`
 	Load       yaml.Node                    `yaml:"load"`
-}
-
-type fileFault struct {
-	At          time.Duration `yaml:"at"`
-	For         time.Duration `yaml:"for"`
-	fault.Fault `yaml:",inline"`
-}
-
-type fileScaling struct {
-	At       time.Duration `yaml:"at"`
-	Service  string        `yaml:"service"`
-	Replicas int           `yaml:"replicas"`
 }

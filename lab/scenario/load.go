@@ -55,6 +55,7 @@ func Parse(path string, text []byte) (*Scenario, error) {
 	}
 	c.mentions()
 	// Sorted last: places in the file go by its own order.
+	s.Faults, s.Scale = slices.Clone(f.Faults), slices.Clone(f.Scale)
 	slices.SortStableFunc(s.Faults, func(a, b TimedFault) int { return cmp.Compare(a.At, b.At) })
 	slices.SortStableFunc(s.Scale, func(a, b Scaling) int { return cmp.Compare(a.At, b.At) })
 	return s, nil

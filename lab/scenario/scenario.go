@@ -66,18 +66,18 @@ type Variant struct {
 
 // TimedFault is a fault at a time.
 type TimedFault struct {
-	At time.Duration
+	At time.Duration `yaml:"at"`
 	// For is how long it lasts; 0: to the end of the run. A kill has no
 	// duration.
-	For   time.Duration
-	Fault fault.Fault
+	For   time.Duration `yaml:"for"`
+	Fault fault.Fault   `yaml:",inline"`
 }
 
 // Scaling sets the replicas of a service by hand.
 type Scaling struct {
-	At       time.Duration
-	Service  string
-	Replicas int
+	At       time.Duration `yaml:"at"`
+	Service  string        `yaml:"service"`
+	Replicas int           `yaml:"replicas"`
 }
 
 // Select is the variants of these names in the scenario's order; all of them

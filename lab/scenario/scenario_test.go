@@ -275,3 +275,37 @@ func TestTheDocumentsExamplesAreRead(t *testing.T) {
 		t.Error("the document shows no whole scenario")
 	}
 }
+
+// TestTheCatalogueIsRead reads every scenario that comes with the project, and
+// looks for what it names.
+func TestTheCatalogueIsRead(t *testing.T) {
+	const root = "../.."
+	files, err := filepath.Glob(filepath.Join(root, "scenarios", "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			s := read(t, path)
+			if want := strings.TrimSuffix(filepath.Base(path), ".yaml"); s.Name != want {
+				t.Errorf("it is called %q; name it as its file: %q", s.Name, want)
+			}
+			if info, err := os.Stat(filepath.Join(root, s.Document)); err != nil || info.IsDir() {
+				t.Errorf("its document %q is not there: %v", s.Document, err)
+			}
+			if err := s.CheckServices([]string{"bank", "catalog", "gateway", "inventory", "order", "payment", "session", "ticketing"}); err != nil {
+				t.Error(err)
+			}
+			for _, v := range s.Variants {
+				if v.Says == "" {
+					t.Errorf("variant %s does not say what is different about it", v.Name)
+				}
+				for _, name := range v.Components {
+					if _, err := os.Stat(filepath.Join(root, "k8s", "components", name, "kustomization.yaml")); err != nil {
+						t.Errorf("variant %s: %v", v.Name, err)
+					}
+				}
+			}
+		})
+	}
+}
