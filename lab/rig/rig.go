@@ -55,11 +55,13 @@ type Rig struct {
 	Faults     *fault.Injector
 	Knobs      knobv1.KnobServiceClient
 
-	conn       *grpc.ClientConn // to the control plane
-	stop       context.CancelFunc
-	background sync.WaitGroup
-	once       sync.Once
-	ended      error
+	conn        *grpc.ClientConn // to the control plane
+	stop        context.CancelFunc
+	background  sync.WaitGroup
+	stopScaling context.CancelFunc
+	scaling     sync.WaitGroup
+	once        sync.Once
+	ended       error
 }
 
 // Up starts a mesh and everything around it; Engine.WaitReady waits for its
@@ -69,12 +71,13 @@ func Up(ctx context.Context, options Options) (*Rig, error) {
 		options.Timelapse = 1
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r := &Rig{stop: stop}
+	scaling, stopScaling := context.WithCancel(background)
+	r := &Rig{stop: stop, stopScaling: stopScaling}
 	engine := options.Engine
 	engine.Timelapse = options.Timelapse
 	engine.Register = func(e *local.Engine, to grpc.ServiceRegistrar) error {
 		r.Engine = e
-		return r.wire(ctx, background, options, to)
+		return r.wire(ctx, background, scaling, options, to)
 	}
 	var err error
 	if r.Engine, err = local.Up(ctx, engine); err != nil {
@@ -84,7 +87,7 @@ func Up(ctx context.Context, options Options) (*Rig, error) {
 }
 
 // wire starts what is around the engine, which has everything but replicas.
-func (r *Rig) wire(ctx, background context.Context, options Options, to grpc.ServiceRegistrar) error {
+func (r *Rig) wire(ctx, background, scaling context.Context, options Options, to grpc.ServiceRegistrar) error {
 	root := options.Engine.Root
 	dir := options.MetricsDir
 	if dir == "" {
@@ -136,8 +139,8 @@ func (r *Rig) wire(ctx, background context.Context, options Options, to grpc.Ser
 	faultv1.RegisterFaultServiceServer(to, r.Faults.Server())
 
 	r.background.Go(func() { r.follow(background) })
-	r.background.Go(func() {
-		if err := r.Autoscaler.Run(background); err != nil {
+	r.scaling.Go(func() {
+		if err := r.Autoscaler.Run(scaling); err != nil {
 			options.Log.Error("the autoscaler ended", "error", err)
 		}
 	})
@@ -180,10 +183,9 @@ func (r *Rig) follow(ctx context.Context) {
 // returned.
 func (r *Rig) Down(ctx context.Context) error {
 	r.once.Do(func() {
-		var errs []error
-		if r.Faults != nil {
-			errs = append(errs, r.Faults.Close(ctx))
-		}
+		r.stopScaling() // a mesh that drains is not scaled
+		r.scaling.Wait()
+		errs := []error{r.Faults.Close(ctx)}
 		errs = append(errs, r.Engine.Down(ctx), r.end(ctx))
 		r.ended = errors.Join(errs...)
 	})
@@ -193,6 +195,7 @@ func (r *Rig) Down(ctx context.Context) error {
 // end stops what is around the engine.
 func (r *Rig) end(context.Context) error {
 	r.stop()
+	r.scaling.Wait()
 	r.background.Wait()
 	var errs []error
 	if r.Metrics != nil {

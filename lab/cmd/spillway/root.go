@@ -57,6 +57,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if errors.Is(err, errReported) {
 		return exitFailed
 	}
+	if exit, own := errors.AsType[exitError](err); own {
+		return exit.code
+	}
 	fmt.Fprintf(errOut, "spillway: %s\n", explain(err))
 	if _, bad := errors.AsType[usageError](err); bad {
 		fmt.Fprintf(errOut, "Run '%s --help' to see how it is used.\n", cmd.CommandPath())
@@ -100,7 +103,7 @@ Exit codes: 0 done, 1 failed, 2 bad use.`,
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.psCommand(), a.scaleCommand(), a.killCommand(), a.restartCommand(), a.logsCommand(),
 		a.buyCommand(), a.loadCommand(), a.auditCommand(), a.traceCommand(), a.tracesCommand(), a.versionCommand(), a.conductorCommand(),
-		a.faultCommand(), a.knobsCommand(), a.eventsCommand(),
+		a.runCommand(), a.offerCommand(), a.faultCommand(), a.knobsCommand(), a.eventsCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	return root

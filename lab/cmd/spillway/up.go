@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"spillway.dev/lab/autoscaler"
 	"spillway.dev/lab/engine/local"
 	"spillway.dev/lab/engine/manifest"
 	"spillway.dev/lab/rig"
@@ -105,6 +106,7 @@ func findRoot() (string, error) {
 
 func (a *app) up(ctx context.Context, root string, variant manifest.Variant, timelapse float64) (err error) {
 	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	autoscaler.RouteKlog(log)
 	traces := trace.NewStore(keptTraces)
 	collector := os.Getenv(collectorVariable)
 	if collector != "" {

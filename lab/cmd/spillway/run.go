@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"spillway.dev/lab/autoscaler"
+	"spillway.dev/lab/experiment"
+	"spillway.dev/lab/report"
+	"spillway.dev/lab/scenario"
+	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
+)
+
+// exitDishonest says that the host could not keep up: what was measured is no
+// answer.
+const exitDishonest = 3
+
+// exitError ends a command with a code of its own; its output has said why.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+// runFlags are what `spillway run` was asked for.
+type runFlags struct {
+	variants  []string
+	repeat    int
+	seed      uint64
+	timelapse float64
+	out, root string
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run FILE",
+		Short: "Run a scenario: every variant on a fresh mesh, and a report that lays them side by side",
+		Long: `Run a scenario, a question in a YAML file: every variant in turn, each on a fresh
+mesh of its own, under the same load. The report goes to a directory: index.html
+for people, report.json and CSV files for programs, and the series of every run.
+
+--timelapse divides the durations of the scenario, of the autoscaler and of the
+rules, so that an hour of Kubernetes' patience takes minutes. Service times and
+rates stay as they are. --repeat runs each variant several times, with seeds one
+apart, and reports medians with 95 % bootstrap intervals.
+
+Ctrl-C ends the run under way and still reports what was measured.
+
+Exit codes: 0 when every expectation holds, 1 when one does not, 2 for a bad file,
+3 when the host was too busy for the figures to be believed.`,
+		Example: `  spillway run scenarios/scale-out-pressure.yaml --timelapse 10
+  spillway run scenarios/thrash.yaml --variant default,none --repeat 5 --out /tmp/thrash`,
+		Args: arguments(1, "FILE"),
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.variants, "variant", nil, "variants to run, separated by commas (default: all)")
+	flags.IntVar(&f.repeat, "repeat", 1, "how often each variant runs")
+	flags.Uint64Var(&f.seed, "seed", 1, "the same seed gives the same arrivals")
+	flags.Float64Var(&f.timelapse, "timelapse", 1, "by how much durations are divided, 1 to 100")
+	flags.StringVar(&f.out, "out", "", "directory of the report (default: reports/NAME)")
+	flags.StringVar(&f.root, "root", "", "directory that holds k8s/ and bin/ (default: found from this program or the working directory)")
+	_ = cmd.MarkFlagDirname("out") // the flags exist
+	_ = cmd.MarkFlagDirname("root")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case f.repeat < 1 || f.repeat > 1000:
+			return usagef("--repeat is %d; give 1 to 1000", f.repeat)
+		case !(f.timelapse >= 1 && f.timelapse <= 100):
+			return usagef("--timelapse is %v; give 1 (real time) to 100", f.timelapse)
+		}
+		return a.runScenario(cmd.Context(), args[0], f)
+	}
+	return cmd
+}
+
+func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
+	s, err := scenario.Load(file)
+	if err != nil {
+		return usageError{err}
+	}
+	if f.root == "" {
+		if f.root, err = findRoot(); err != nil {
+			return err
+		}
+	}
+	if _, err := s.Select(f.variants); err != nil {
+		return usageError{err}
+	}
+	if _, err := experiment.Check(s, f.root); err != nil {
+		return usageError{fmt.Errorf("%s: %w", file, err)}
+	}
+	if f.out == "" {
+		f.out = filepath.Join("reports", s.Name)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
+	autoscaler.RouteKlog(log)
+	board := newProgress(a.err, isTerminal(a.err), width(a.err))
+	fmt.Fprintf(a.err, "%s: %s\n", s.Name, s.Question)
+	result, err := experiment.Run(ctx, experiment.Options{
+		Scenario: s, Variants: f.variants, Repeat: f.repeat, Seed: f.seed, Timelapse: f.timelapse,
+		Root: f.root, Dir: f.out,
+		Conductor: []string{self, "conductor"}, Generator: []string{self, "offer", "--dir"},
+		Command: f.command(file), Log: log,
+		Progress: board.show,
+	})
+	board.finish()
+	if err != nil {
+		return err
+	}
+	if err := a.tellResult(result, f.out); err != nil {
+		return err
+	}
+	switch {
+	case !result.Valid:
+		return exitError{exitDishonest}
+	case !experiment.Met(result):
+		return errReported
+	}
+	return nil
+}
+
+// command is what runs the same again.
+func (f runFlags) command(file string) string {
+	words := []string{"spillway run", shellWord(file)}
+	if len(f.variants) > 0 {
+		words = append(words, "--variant", shellWord(strings.Join(f.variants, ",")))
+	}
+	if f.repeat != 1 {
+		words = append(words, fmt.Sprintf("--repeat %d", f.repeat))
+	}
+	words = append(words, fmt.Sprintf("--seed %d", f.seed))
+	if f.timelapse != 1 {
+		words = append(words, fmt.Sprintf("--timelapse %v", f.timelapse))
+	}
+	return strings.Join(words, " ")
+}
+
+// tellResult says the answer, what was expected, and where the report is.
+func (a *app) tellResult(r *report.Result, dir string) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "\n%s\n\n", report.Answer(r))
+	for _, e := range r.Expectations {
+		mark := "✓"
+		if !e.OK {
+			mark = "✗"
+		}
+		fmt.Fprintf(&text, "  %s %s\n", mark, e.Text)
+	}
+	if !r.Valid {
+		fmt.Fprintf(&text, "\nNOT VALID: what this host did cannot be told from what the mesh did.\n")
+		for _, why := range r.Invalid {
+			fmt.Fprintf(&text, "  %s\n", why)
+		}
+	}
+	fmt.Fprintf(&text, "\nreport: %s\n", filepath.Join(dir, "index.html"))
+	_, err := fmt.Fprint(a.out, text.String())
+	return err
+}
+
+// offerCommand is the generator's process, which an experiment starts.
+func (a *app) offerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "offer",
+		Short:  "Offer the load of the plan on standard input to the mesh of --dir",
+		Hidden: true,
+		Args:   arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withEngine(func(engine enginev1.EngineServiceClient) error {
+				gateway, closeGateway, err := reachMesh(cmd.Context(), engine, false)
+				if err != nil {
+					return err
+				}
+				return errors.Join(experiment.Offer(cmd.Context(), a.in, a.out, gateway), closeGateway())
+			})
+		},
+	}
+}

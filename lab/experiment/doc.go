@@ -1,0 +1,7 @@
+// Package experiment runs the variants of a scenario, each on a fresh mesh, and
+// makes a report of what was recorded.
+//
+// A file reads on from the next: experiment.go (variants and repeats) → trial.go
+// (one run of one variant) → steps.go (what happens when) → generator.go (the
+// load, in a process of its own) → record.go, series.go (what is kept of it).
+package experiment

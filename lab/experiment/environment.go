@@ -1,0 +1,54 @@
+package experiment
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/shirou/gopsutil/v4/cpu"
+	"github.com/shirou/gopsutil/v4/host"
+	"github.com/shirou/gopsutil/v4/mem"
+)
+
+// commit is the version of the project that this program was built from.
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, dirty := "unknown", ""
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			revision = s.Value
+		case "vcs.modified":
+			if s.Value == "true" {
+				dirty = "-dirty"
+			}
+		}
+	}
+	return revision + dirty
+}
+
+// environment is the host and the programs. What the system does not tell is
+// left out.
+func environment(o Options) map[string]string {
+	env := map[string]string{
+		"go":      runtime.Version(),
+		"system":  runtime.GOOS + "/" + runtime.GOARCH,
+		"cores":   fmt.Sprint(runtime.NumCPU()),
+		"engine":  "local: processes of one machine",
+		"repeats": fmt.Sprint(o.Repeat),
+	}
+	if info, err := cpu.Info(); err == nil && len(info) > 0 {
+		env["processor"] = strings.TrimSpace(info[0].ModelName)
+	}
+	if info, err := mem.VirtualMemory(); err == nil {
+		env["memory"] = fmt.Sprintf("%.1f GiB", float64(info.Total)/(1<<30))
+	}
+	if kernel, err := host.KernelVersion(); err == nil {
+		env["kernel"] = kernel
+	}
+	return env
+}

@@ -1,0 +1,219 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"spillway.dev/lab/engine/manifest"
+	"spillway.dev/lab/load"
+	"spillway.dev/lab/measure"
+	"spillway.dev/lab/report"
+	"spillway.dev/lab/scenario"
+)
+
+// Options say how a scenario is run.
+type Options struct {
+	Scenario *scenario.Scenario
+	// Variants are those to run, of the scenario's; all of them when empty.
+	Variants []string
+	// Repeat is how often each runs; repeat n has the seed Seed + n, the same one
+	// in every variant, so that variants meet the same arrivals.
+	Repeat int
+	Seed   uint64
+	// Timelapse divides the durations of scenario, autoscaler and rules.
+	Timelapse float64
+	// Root holds k8s/ and bin/.
+	Root string
+	// Dir takes the report, and the series of every run.
+	Dir string
+	// Conductor and Generator are the commands of the processes that call
+	// local.Conduct, and Offer for the mesh of the state directory that is added
+	// as last argument.
+	Conductor, Generator []string
+	// Command is what runs the same again, for the report.
+	Command string
+	Log     *slog.Logger
+	// Progress is told how it goes, from several goroutines, one at a time. It
+	// may be nil.
+	Progress func(Moment)
+}
+
+// Moment is how far an experiment is.
+type Moment struct {
+	// Variant runs now, for the Run-th of Runs runs in all.
+	Variant   string
+	Run, Runs int
+	// Phase is what is done: "starting", "load", "reading" or "stopping".
+	Phase string
+	// Elapsed and Duration of the load are scenario time.
+	Elapsed, Duration time.Duration
+	// Tick is the generator's latest, while there is load.
+	Tick *load.Tick
+	// Replicas are the ready replicas by service, Nodes the nodes.
+	Replicas map[string]int
+	// Note is something that happened, such as a fault.
+	Note string
+}
+
+// Run runs the scenario and writes the report into options.Dir. When ctx ends
+// the run under way is cut short, and what was measured until then is reported
+// all the same, as not valid. The error is about what could not be run.
+func Run(ctx context.Context, options Options) (*report.Result, error) {
+	variants, err := options.Scenario.Select(options.Variants)
+	if err != nil {
+		return nil, err
+	}
+	if options.Progress == nil {
+		options.Progress = func(Moment) {}
+	}
+	if err := os.MkdirAll(options.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the directory of the report: %w", err)
+	}
+	scaled, err := Check(options.Scenario, options.Root)
+	if err != nil {
+		return nil, err
+	}
+	result := newResult(options)
+	runs := len(variants) * options.Repeat
+	measures := make(map[string]map[string]measure.Summary)
+	for i, v := range variants {
+		var done []*trial
+		for n := range options.Repeat {
+			if ctx.Err() != nil {
+				break
+			}
+			t := &trial{options: options, scaled: scaled, variant: v, repeat: n, run: i*options.Repeat + n + 1, runs: runs}
+			if err := t.do(ctx); err != nil {
+				return nil, fmt.Errorf("variant %s, run %d: %w", v.Name, n+1, err)
+			}
+			done = append(done, t)
+		}
+		if len(done) == 0 {
+			break
+		}
+		ready := summarise(v, done, options.Seed)
+		measures[v.Name] = ready.Measures
+		result.Variants = append(result.Variants, ready)
+		for _, t := range done {
+			for _, why := range measure.Honest(t.recording) {
+				result.Invalid = append(result.Invalid, fmt.Sprintf("%s, run %d: %s", v.Name, t.repeat+1, why))
+			}
+		}
+	}
+	if len(result.Variants) == 0 {
+		return nil, errors.New("stopped before anything was measured")
+	}
+	result.Valid = len(result.Invalid) == 0
+	result.judge(options.Scenario, measures)
+	if err := report.Write(options.Dir, &result.Result); err != nil {
+		return nil, err
+	}
+	return &result.Result, nil
+}
+
+// Check renders the manifests of every variant and finds what the scenario names
+// and the mesh has not. It returns the services whose number of replicas may
+// change in any variant: all variants are judged over the same ones.
+func Check(s *scenario.Scenario, root string) (scaled map[string]bool, err error) {
+	scratch, err := os.MkdirTemp("", "spillway-scenario-")
+	if err != nil {
+		return nil, fmt.Errorf("check the scenario: %w", err)
+	}
+	defer os.RemoveAll(scratch)
+	scaled = make(map[string]bool)
+	for _, c := range s.Scale {
+		scaled[c.Service] = true
+	}
+	for _, v := range s.Variants {
+		changes := manifest.Variant{Components: v.Components, Patches: v.Patches}
+		m, err := manifest.LoadVariant(filepath.Join(root, "k8s"), overlay, changes, filepath.Join(scratch, v.Name))
+		if err != nil {
+			return nil, fmt.Errorf("variant %s: %w", v.Name, err)
+		}
+		for _, hpa := range m.HPAs {
+			scaled[hpa.Spec.ScaleTargetRef.Name] = true
+		}
+		var names []string
+		for _, d := range m.Deployments {
+			names = append(names, d.Name)
+		}
+		if err := s.CheckServices(names); err != nil {
+			return nil, err
+		}
+	}
+	return scaled, nil
+}
+
+// overlay is what experiments run on this machine, below k8s/.
+const overlay = "overlays/local"
+
+// summarise is a variant over its repeats.
+func summarise(v scenario.Variant, done []*trial, seed uint64) report.Variant {
+	var all []map[string]float64
+	for _, t := range done {
+		all = append(all, t.measures)
+	}
+	out := report.Variant{Name: v.Name, Says: v.Says, Repeats: len(done), Measures: measure.Summarise(all, seed)}
+	// What is drawn is the repeat whose goodput is nearest to the median's.
+	drawn := slices.MinFunc(done, func(a, b *trial) int {
+		off := func(t *trial) float64 {
+			return math.Abs(t.measures["goodput_ratio"] - out.Measures["goodput_ratio"].Median)
+		}
+		switch d := off(a) - off(b); {
+		case d < 0:
+			return -1
+		case d > 0:
+			return 1
+		}
+		return 0
+	})
+	out.Recording, out.Traces = drawn.recording, drawn.traces
+	return out
+}
+
+// result is a report under way.
+type result struct{ report.Result }
+
+func newResult(o Options) *result {
+	s := o.Scenario
+	return &result{report.Result{
+		Scenario: s.Name, Question: s.Question, Document: s.Document, Command: o.Command, Began: time.Now(), Seed: o.Seed,
+		Commit: commit(), Timelapse: o.Timelapse, Cost: s.Cost, Environment: environment(o),
+	}}
+}
+
+// judge holds the measures against what the scenario expects of the variants
+// that ran.
+func (r *result) judge(s *scenario.Scenario, measures map[string]map[string]measure.Summary) {
+	for _, e := range s.Expect {
+		if !e.Judged(measures) {
+			continue
+		}
+		ok, text := e.Check(measures)
+		if e.Says != "" {
+			text = e.Says + " – " + text
+		}
+		r.Expectations = append(r.Expectations, report.Expectation{Measure: e.Measure, OK: ok, Text: text})
+	}
+	// A scenario of which only some variants ran has no whole answer.
+	if answer, err := s.Answer.Fill(measures); err == nil {
+		r.Answer = answer
+	}
+}
+
+// Met tells whether every expectation held.
+func Met(r *report.Result) bool {
+	return !slices.ContainsFunc(r.Expectations, func(e report.Expectation) bool { return !e.OK })
+}
+
+// dir is where a run keeps what is its own.
+func (t *trial) dir() string {
+	return filepath.Join(t.options.Dir, "runs", fmt.Sprintf("%s-%d", t.variant.Name, t.repeat+1))
+}

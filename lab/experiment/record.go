@@ -1,0 +1,121 @@
+package experiment
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"spillway.dev/lab/load"
+	"spillway.dev/lab/measure"
+	"spillway.dev/lab/report"
+	"spillway.dev/lab/rig"
+	"spillway.dev/lab/trace"
+)
+
+// unanswered are the reasons of journeys that somebody sent and nobody answered:
+// a replica or a connection went away under them. The first are gRPC's own names
+// for that, where no service gave a reason; the last is the generator's.
+var unanswered = map[string]bool{
+	"Unavailable": true, "Canceled": true, "Internal": true, "Unknown": true, load.NoAnswer: true,
+}
+
+// read makes the recording of the run and what follows from it.
+func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record *load.Record, traces *trace.Store) error {
+	s, lapse := t.options.Scenario, t.options.Timelapse
+	r := &measure.Recording{
+		Variant: t.variant.Name, Repeat: t.repeat, Seed: record.Seed, Timelapse: lapse,
+		Warmup: s.Warmup.Seconds(), Duration: s.Duration.Seconds(),
+		Mix: make(map[string]float64), Faults: line.faults,
+		LagP99: record.Lag.P99, CutShort: record.CutShort, SessionsLost: &record.SessionsLost,
+	}
+	for kind, j := range record.Plan.Journeys {
+		r.Mix[kind] = j.Share
+	}
+	for at := time.Duration(0); at <= s.Duration; at += max(time.Second, s.Duration/1000) {
+		r.Rate = append(r.Rate, measure.Point{T: at.Seconds(), V: t.variant.Load.Shape.RateAt(at)})
+	}
+	if err := offered(r, record); err != nil {
+		return err
+	}
+	rescales, _, _ := mesh.Autoscaler.Rescales().After(0)
+	for _, a := range rescales {
+		if at := a.At.Sub(record.Begin).Seconds() * lapse; at <= r.Duration {
+			r.Actions = append(r.Actions, measure.Action{T: max(at, 0), Service: a.Target, From: a.From, To: a.To, Reason: a.Reason})
+		}
+	}
+	end := record.ElapsedS * lapse
+	for _, a := range line.actions {
+		if a.T <= end {
+			r.Actions = append(r.Actions, a)
+		}
+	}
+	slices.SortStableFunc(r.Actions, func(a, b measure.Action) int { return cmp.Compare(a.T, b.T) })
+	read := reader{store: mesh.Metrics, begin: record.Begin, length: time.Duration(record.ElapsedS * float64(time.Second)), timelapse: lapse}
+	if err := read.into(ctx, r, t.scaled, s.Visits); err != nil {
+		return fmt.Errorf("read the series of the run: %w", err)
+	}
+	t.recording, t.measures = r, measure.Measures(r)
+	t.traces = slowest(traces, record, lapse)
+	return nil
+}
+
+// offered takes over what the generator counted.
+func offered(r *measure.Recording, record *load.Record) error {
+	counts := func(c load.Counts) measure.Counts {
+		return measure.Counts{Offered: c.Offered, Good: c.Good, Late: c.Late, Refused: c.Refused, Shed: c.Shed, Errors: c.Errors}
+	}
+	by := func(from map[string]load.Counts) map[string]measure.Counts {
+		to := make(map[string]measure.Counts, len(from))
+		for name, c := range from {
+			to[name] = counts(c)
+		}
+		return to
+	}
+	lost := int64(0)
+	for _, s := range record.Seconds {
+		begin := float64(s.Second) * r.Timelapse
+		if begin >= r.Duration {
+			continue
+		}
+		r.Load = append(r.Load, measure.Load{
+			T: begin, Dur: min(r.Timelapse, r.Duration-begin), Counts: counts(s.Counts),
+			ByPriority: by(s.ByPriority), ByJourney: by(s.ByJourney),
+			P50: s.Latency.P50, P99: s.Latency.P99, P999: s.Latency.P999,
+		})
+		for reason, n := range s.Errors {
+			if unanswered[reason] {
+				lost += n
+			}
+		}
+	}
+	r.Lost = &lost
+	real := func(scenarioSeconds float64) time.Duration {
+		return time.Duration(scenarioSeconds / r.Timelapse * float64(time.Second))
+	}
+	whole, err := record.Between(real(r.Warmup), real(r.Duration))
+	if err != nil {
+		return err
+	}
+	r.Whole = measure.Whole{Answered: whole.Count, P50: whole.P50, P99: whole.P99, P999: whole.P999}
+	return nil
+}
+
+// slowest are the slowest traces of the load, for the report.
+func slowest(traces *trace.Store, record *load.Record, timelapse float64) []report.Trace {
+	var all []report.Trace
+	for _, summary := range traces.List(true, 4*shownTraces) {
+		tree := trace.Build(traces.Get(summary.GetTraceId()))
+		at := tree.Start.Sub(record.Begin).Seconds() * timelapse
+		if len(all) == shownTraces || at < 0 || len(tree.Roots) != 1 {
+			continue // of the start, or not whole
+		}
+		all = append(all, report.TraceOf(tree, at, tree.Roots[0].Name))
+	}
+	return all
+}
+
+// sorted are a map's keys in order.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,251 @@
+package experiment
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/promql"
+
+	"spillway.dev/lab/measure"
+	"spillway.dev/lab/metrics"
+)
+
+// reader reads the series of a run from its metrics store.
+type reader struct {
+	store     *metrics.Store
+	begin     time.Time     // of the load
+	length    time.Duration // of the load, real
+	timelapse float64
+}
+
+// The series of a service, by the recording rules that keep them.
+var rules = []struct {
+	name string
+	to   func(*measure.Service) *measure.Series
+}{
+	{"spillway:service_offered_calls:rate", func(s *measure.Service) *measure.Series { return &s.Offered }},
+	{"spillway:service_answered_calls:rate", func(s *measure.Service) *measure.Series { return &s.Answered }},
+	{"spillway:service_refused_calls:rate", func(s *measure.Service) *measure.Series { return &s.Refused }},
+	{"spillway:service_capacity_calls:rate", func(s *measure.Service) *measure.Series { return &s.Capacity }},
+	{"spillway:service_pressure:ratio", func(s *measure.Service) *measure.Series { return &s.Pressure }},
+	{"spillway:service_utilization:ratio", func(s *measure.Service) *measure.Series { return &s.Utilization }},
+	{"spillway:service_queue:sum", func(s *measure.Service) *measure.Series { return &s.Queue }},
+	{"spillway:service_calls:rate", func(s *measure.Service) *measure.Series { return &s.Calls }},
+	{"spillway:service_attempts:rate", func(s *measure.Service) *measure.Series { return &s.Attempts }},
+	{"spillway:service_replicas_ready", func(s *measure.Service) *measure.Series { return &s.Ready }},
+	{"spillway:service_replicas_desired", func(s *measure.Service) *measure.Series { return &s.Desired }},
+	{`sum by (service) (label_replace(kube_pod_status_phase{phase="Running"}, "service", "$1", "pod", "(.*)-[^-]+-[^-]+"))`,
+		func(s *measure.Service) *measure.Series { return &s.Running }},
+}
+
+// into reads everything into the recording.
+func (q reader) into(ctx context.Context, r *measure.Recording, scaled map[string]bool, visits map[string]map[string]float64) error {
+	services := make(map[string]*measure.Service)
+	for _, rule := range rules {
+		matrix, err := q.matrix(ctx, rule.name)
+		if err != nil {
+			return err
+		}
+		for _, s := range matrix {
+			name := s.Metric.Get("service")
+			if name == "" {
+				continue
+			}
+			if services[name] == nil {
+				services[name] = &measure.Service{Name: name, Scaled: scaled[name], Visits: visits[name]}
+			}
+			*rule.to(services[name]) = q.series(s)
+		}
+	}
+	for _, step := range []func(context.Context, map[string]*measure.Service) error{q.calibration, q.lateness, q.replicas} {
+		if err := step(ctx, services); err != nil {
+			return err
+		}
+	}
+	for _, name := range sorted(services) {
+		r.Services = append(r.Services, *services[name])
+	}
+	edges, err := q.matrix(ctx, "spillway:edge_calls:rate")
+	if err != nil {
+		return err
+	}
+	for _, s := range edges {
+		r.Edges = append(r.Edges, measure.Edge{Caller: s.Metric.Get("caller"), Callee: s.Metric.Get("callee"), Calls: q.series(s)})
+	}
+	return q.whole(ctx, r)
+}
+
+// whole reads what is of the mesh or the host.
+func (q reader) whole(ctx context.Context, r *measure.Recording) error {
+	window := millis(4 * q.store.Interval())
+	for expr, to := range map[string]*measure.Series{
+		"count(kube_node_info)": &r.Nodes,
+		fmt.Sprintf("rate(spillway_host_cpu_busy_seconds_total[%s]) / rate(spillway_host_cpu_seconds_total[%[1]s])", window): &r.HostCPU,
+	} {
+		matrix, err := q.matrix(ctx, expr)
+		if err != nil {
+			return err
+		}
+		if len(matrix) > 0 {
+			*to = q.series(matrix[0])
+		}
+	}
+	gaps, err := q.matrix(ctx, `(up{pod!=""} == 0) and on (pod) (kube_pod_status_ready{condition="true"} == 1)`)
+	if err != nil {
+		return err
+	}
+	for _, s := range gaps {
+		for _, p := range q.series(s) {
+			r.Gaps = append(r.Gaps, measure.Window{From: p.T, To: p.T + q.step().Seconds()*q.timelapse, Text: s.Metric.Get("pod")})
+		}
+	}
+	breaches, err := q.total(ctx, "spillway_bank_quota_breaches_total")
+	if err != nil {
+		return err
+	}
+	charges := int64(math.Round(breaches[""]))
+	r.QuotaBreaches = &charges
+	return q.doubles(ctx, r)
+}
+
+// doubles counts executions beyond those that callers asked for: what began at a
+// service's replicas, less what its callers began. An attempt that was sent
+// again because nobody took the first one did not begin twice.
+func (q reader) doubles(ctx context.Context, r *measure.Recording) error {
+	ran, err := q.totalBy(ctx, `grpc_server_started_total{caller!="external"}`, "callee")
+	if err != nil {
+		return err
+	}
+	wanted, err := q.totalBy(ctx, "grpc_client_started_total", "callee")
+	if err != nil {
+		return err
+	}
+	doubles := int64(0)
+	for callee, n := range ran {
+		doubles += max(0, int64(math.Round(n-wanted[callee])))
+	}
+	r.Doubles = &doubles
+	return nil
+}
+
+// calibration reads what one replica can answer: slots ÷ the mean service time
+// when nothing slows it down.
+func (q reader) calibration(ctx context.Context, services map[string]*measure.Service) error {
+	for expr, to := range map[string]func(*measure.Service, float64){
+		"max by (service) (max_over_time(spillway:pod_capacity_calls:rate[%s]))":                func(s *measure.Service, v float64) { s.CapacityOfOne = v },
+		"min by (service) (min_over_time((spillway_capacity_service_seconds_mean > 0)[%s:%s]))": func(s *measure.Service, v float64) { s.ServiceTime = 1000 * v },
+	} {
+		args := []any{millis(q.whileLoaded())}
+		if expr[0:3] == "min" {
+			args = append(args, millis(q.store.Interval()))
+		}
+		vector, err := q.store.Query(ctx, fmt.Sprintf(expr, args...), q.end())
+		if err != nil {
+			return err
+		}
+		for _, sample := range vector {
+			if s := services[sample.Metric.Get("service")]; s != nil {
+				to(s, sample.F)
+			}
+		}
+	}
+	return nil
+}
+
+// lateness reads the median over the whole load.
+func (q reader) lateness(ctx context.Context, services map[string]*measure.Service) error {
+	vector, err := q.store.Query(ctx, fmt.Sprintf(
+		"histogram_quantile(0.5, sum by (service, le) (increase(spillway_capacity_lateness_seconds_bucket[%s])))", millis(q.whileLoaded())), q.end())
+	if err != nil {
+		return err
+	}
+	for _, sample := range vector {
+		if s := services[sample.Metric.Get("service")]; s != nil && !math.IsNaN(sample.F) {
+			s.LatenessP50 = 1000 * sample.F
+		}
+	}
+	return nil
+}
+
+// replicas reads who was ready when, and what each had to do.
+func (q reader) replicas(ctx context.Context, services map[string]*measure.Service) error {
+	ready, err := q.matrix(ctx, `kube_pod_status_ready{condition="true"} == 1`)
+	if err != nil {
+		return err
+	}
+	calls, err := q.matrix(ctx, fmt.Sprintf("sum by (service, pod) (rate(grpc_server_started_total[%s]))", millis(3*q.store.Interval())))
+	if err != nil {
+		return err
+	}
+	of := make(map[string]measure.Series)
+	service := make(map[string]string)
+	for _, s := range calls {
+		pod := s.Metric.Get("pod")
+		of[pod], service[pod] = q.series(s), s.Metric.Get("service")
+	}
+	for _, s := range ready {
+		pod, points := s.Metric.Get("pod"), q.series(s)
+		if owner := services[service[pod]]; owner != nil && len(points) > 0 {
+			owner.Replicas = append(owner.Replicas, measure.Replica{
+				Name: pod, From: points[0].T, To: points[len(points)-1].T + q.step().Seconds()*q.timelapse, Calls: of[pod],
+			})
+		}
+	}
+	return nil
+}
+
+// totalBy is how far counters went, over all replicas that ever were, by a label.
+// A replica's counter begins at 0 with it.
+func (q reader) totalBy(ctx context.Context, metric, label string) (map[string]float64, error) {
+	by := ""
+	if label != "" {
+		by = "by (" + label + ")"
+	}
+	vector, err := q.store.Query(ctx, fmt.Sprintf("sum %s (max_over_time(%s[%s]))", by, metric, millis(time.Since(q.begin)+time.Hour)), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]float64)
+	for _, sample := range vector {
+		out[sample.Metric.Get(label)] = sample.F
+	}
+	return out, nil
+}
+
+func (q reader) total(ctx context.Context, metric string) (map[string]float64, error) {
+	return q.totalBy(ctx, metric, "")
+}
+
+// millis is a duration as PromQL writes it.
+func millis(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
+
+// step is the real time between two points of a series.
+func (q reader) step() time.Duration { return q.store.Interval() }
+
+func (q reader) end() time.Time { return q.begin.Add(q.length) }
+
+// whileLoaded is the length of the load in PromQL.
+func (q reader) whileLoaded() time.Duration {
+	return max(q.length, time.Second).Round(time.Millisecond)
+}
+
+func (q reader) matrix(ctx context.Context, expr string) (promql.Matrix, error) {
+	return q.store.QueryRange(ctx, expr, q.begin, q.end(), q.step())
+}
+
+// series turns the points of a series into scenario time. What is not a number
+// is left out.
+func (q reader) series(from promql.Series) measure.Series {
+	out := make(measure.Series, 0, len(from.Floats))
+	for _, p := range from.Floats {
+		if math.IsNaN(p.F) || math.IsInf(p.F, 0) {
+			continue
+		}
+		at := time.UnixMilli(p.T).Sub(q.begin).Seconds() * q.timelapse
+		out = append(out, measure.Point{T: max(at, 0), V: p.F})
+	}
+	return slices.Clip(out)
+}

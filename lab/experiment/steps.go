@@ -1,0 +1,73 @@
+package experiment
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"spillway.dev/lab/measure"
+	"spillway.dev/lab/rig"
+	"spillway.dev/lab/scenario"
+)
+
+// step is something that a scenario does to the mesh at a time.
+type step struct {
+	at   time.Duration // scenario time
+	text string
+	do   func(context.Context, *rig.Rig) error
+}
+
+// timeline is what happens in a run, in order of time.
+type timeline struct {
+	steps   []step
+	faults  []measure.Window
+	actions []measure.Action // by hand; From is filled in when they are done
+}
+
+// plan lays out the faults and the scaling by hand of a scenario.
+func plan(s *scenario.Scenario, timelapse float64) *timeline {
+	t := &timeline{}
+	faster := func(d time.Duration) time.Duration { return time.Duration(float64(d) / timelapse) }
+	for _, f := range s.Faults {
+		window := measure.Window{From: f.At.Seconds(), To: (f.At + f.For).Seconds(), Text: f.Fault.String()}
+		if f.For == 0 && f.Fault.Kill == nil {
+			window.To = s.Duration.Seconds()
+		}
+		t.faults = append(t.faults, window)
+		t.steps = append(t.steps, step{f.At, f.Fault.String(), func(ctx context.Context, r *rig.Rig) error {
+			_, err := r.Faults.Begin(ctx, f.Fault.Faster(timelapse), faster(f.For))
+			return err
+		}})
+	}
+	for i, c := range s.Scale {
+		t.actions = append(t.actions, measure.Action{T: c.At.Seconds(), Service: c.Service, To: c.Replicas, Reason: "by the scenario"})
+		t.steps = append(t.steps, step{c.At, fmt.Sprintf("scale %s to %d", c.Service, c.Replicas), func(_ context.Context, r *rig.Rig) error {
+			previous, err := r.Engine.SetReplicas(c.Service, c.Replicas)
+			t.actions[i].From = previous
+			return err
+		}})
+	}
+	slices.SortStableFunc(t.steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
+	return t
+}
+
+// run does every step at its time, counted from begin, until all are done or ctx
+// ends. A step that fails ends the run: what came after would answer another
+// question.
+func (t *timeline) run(ctx context.Context, r *rig.Rig, begin time.Time, timelapse float64) error {
+	for _, s := range t.steps {
+		timer := time.NewTimer(time.Until(begin.Add(time.Duration(float64(s.at) / timelapse))))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		if err := s.do(ctx, r); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%s at %s: %w", s.text, s.at, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"spillway.dev/lab/engine/local"
+	"spillway.dev/lab/engine/manifest"
+	"spillway.dev/lab/load"
+	"spillway.dev/lab/measure"
+	"spillway.dev/lab/report"
+	"spillway.dev/lab/rig"
+	"spillway.dev/lab/scenario"
+	"spillway.dev/lab/trace"
+)
+
+const (
+	// startPatience bounds how long a mesh may take until it is ready.
+	startPatience = 2 * time.Minute
+	// stopPatience bounds its drain.
+	stopPatience = time.Minute
+	// keptTraces is how many traces a run keeps while it goes on, shownTraces how
+	// many of the slowest are in the report.
+	keptTraces  = 2000
+	shownTraces = 5
+	// niceness of the replicas: an arrival must not wait for their work.
+	niceness = 5
+)
+
+// trial is one run of one variant.
+type trial struct {
+	options   Options
+	scaled    map[string]bool // services that change in any variant
+	variant   scenario.Variant
+	repeat    int
+	run, runs int
+
+	recording *measure.Recording
+	measures  map[string]float64
+	traces    []report.Trace
+
+	mu   sync.Mutex
+	seen Moment
+}
+
+// do runs the trial on a mesh of its own.
+func (t *trial) do(ctx context.Context) error {
+	t.tell(func(m *Moment) { m.Phase = "starting" })
+	state := filepath.Join(t.dir(), "state")
+	// What an earlier run left is another answer.
+	if err := os.RemoveAll(t.dir()); err != nil {
+		return fmt.Errorf("make room for the run: %w", err)
+	}
+	traces := trace.NewStore(keptTraces)
+	mesh, err := rig.Up(ctx, rig.Options{
+		Engine: local.Options{
+			Root: t.options.Root, StateDir: state, Log: t.options.Log, Traces: traces, Conductor: t.options.Conductor,
+			Variant:  manifest.Variant{Components: t.variant.Components, Patches: t.variant.Patches},
+			Nodes:    t.variant.Nodes,
+			Niceness: niceness,
+			Progress: t.event,
+		},
+		Timelapse: t.options.Timelapse, MetricsDir: filepath.Join(t.dir(), "metrics"), Log: t.options.Log,
+	})
+	if err != nil {
+		return err
+	}
+	err = t.measure(ctx, mesh, state, traces)
+	t.tell(func(m *Moment) { m.Phase, m.Tick = "stopping", nil })
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
+	defer cancel()
+	if err := errors.Join(err, mesh.Down(stopping)); err != nil {
+		return err
+	}
+	// Orders and sessions of a run answer nothing; its series are kept.
+	return os.RemoveAll(state)
+}
+
+// measure offers the load while the timeline goes on, and reads what came of it.
+func (t *trial) measure(ctx context.Context, mesh *rig.Rig, state string, traces *trace.Store) error {
+	starting, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for service, knobs := range t.variant.Knobs {
+		for name, value := range knobs {
+			if _, err := mesh.Faults.SetKnob(starting, service, name, value); err != nil {
+				return fmt.Errorf("knob %s of %s: %w", name, service, err)
+			}
+		}
+	}
+	if err := mesh.Engine.WaitReady(starting); err != nil {
+		return err
+	}
+	line := plan(t.options.Scenario, t.options.Timelapse)
+	offered := t.variant.Load
+	offered.Seed, offered.Timelapse = t.options.Seed+uint64(t.repeat), t.options.Timelapse
+
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	var steps sync.WaitGroup
+	var stepErr error
+	begun := func(begin time.Time) {
+		steps.Go(func() {
+			if stepErr = line.run(loading, mesh, begin, t.options.Timelapse); stepErr != nil {
+				stop()
+			}
+		})
+	}
+	command := append(append([]string{}, t.options.Generator...), state)
+	record, err := generate(loading, command, offered, begun, func(tick load.Tick) { t.loaded(mesh, tick) })
+	stop()
+	steps.Wait()
+	if err := errors.Join(stepErr, err); err != nil {
+		return err
+	}
+	t.tell(func(m *Moment) { m.Phase, m.Tick = "reading", nil })
+	return t.read(context.WithoutCancel(ctx), mesh, line, record, traces)
+}
+
+// tell changes the moment and shows it.
+func (t *trial) tell(change func(*Moment)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen.Variant, t.seen.Run, t.seen.Runs, t.seen.Duration = t.variant.Name, t.run, t.runs, t.options.Scenario.Duration
+	t.seen.Note = ""
+	change(&t.seen)
+	t.options.Progress(t.seen)
+}
+
+// event shows what matters of what the engine tells.
+func (t *trial) event(e local.Event) {
+	switch e.Kind {
+	case local.EventManifestError, local.EventLeftovers:
+		t.tell(func(m *Moment) { m.Note = e.String() })
+	}
+}
+
+// loaded shows a second of load.
+func (t *trial) loaded(mesh *rig.Rig, tick load.Tick) {
+	replicas := make(map[string]int)
+	for _, d := range mesh.Engine.Snapshot().Deployments {
+		replicas[d.Name] = int(d.Status.ReadyReplicas)
+	}
+	t.tell(func(m *Moment) {
+		m.Phase, m.Tick, m.Replicas = "load", &tick, replicas
+		m.Elapsed = min(time.Duration(float64(tick.Elapsed)*t.options.Timelapse), m.Duration)
+	})
+}
