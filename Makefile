@@ -15,6 +15,9 @@ export GOFLAGS := -tags=grpcnotrace
 TEST_TIMEOUT ?= 10m
 # What `make up` hands to `spillway up`.
 UP_FLAGS ?=
+# Where `make scenarios` writes, and what it hands to `spillway run`.
+REPORTS ?= reports
+RUN_FLAGS ?= --timelapse 10
 
 .PHONY: help
 help: ## list the targets
@@ -24,6 +27,10 @@ help: ## list the targets
 .PHONY: up
 up: build ## build what is missing and run the mesh in the foreground until Ctrl-C
 	@exec bin/spillway up $(UP_FLAGS)
+
+.PHONY: scenarios
+scenarios: build ## run every scenario in time-lapse; the reports go to reports/
+	@scripts/scenarios $(REPORTS) $(RUN_FLAGS)
 
 .PHONY: build
 build: ## every binary, under bin/
