@@ -27,6 +27,7 @@ type bench struct {
 	t      *testing.T
 	root   string
 	state  string
+	change []func(*Options)
 	engine *Engine
 	api    enginev1.EngineServiceClient
 
@@ -51,9 +52,9 @@ func newRoot(t *testing.T) string {
 }
 
 // start brings a mesh up and takes it down at the end of the test.
-func start(t *testing.T, root, state string) *bench {
+func start(t *testing.T, root, state string, change ...func(*Options)) *bench {
 	t.Helper()
-	b := &bench{t: t, root: root, state: state}
+	b := &bench{t: t, root: root, state: state, change: change}
 	e, err := Up(t.Context(), b.options())
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +77,7 @@ func start(t *testing.T, root, state string) *bench {
 }
 
 func (b *bench) options() Options {
-	return Options{
+	o := Options{
 		Root: b.root, StateDir: b.state, Log: slog.New(slog.DiscardHandler), Traces: trace.NewStore(10),
 		Progress: func(event Event) {
 			b.mu.Lock()
@@ -84,6 +85,10 @@ func (b *bench) options() Options {
 			b.events = append(b.events, event)
 		},
 	}
+	for _, change := range b.change {
+		change(&o)
+	}
+	return o
 }
 
 func (b *bench) ready() {

@@ -155,12 +155,14 @@ func (p *pod) end(c *process.Process) string {
 
 // probe runs the container's probes until ctx ends.
 func (p *pod) probe(ctx context.Context, sick chan<- string) {
+	asker := probe.NewAsker(p.address)
+	defer asker.Close()
 	spec := p.container()
 	if spec.StartupProbe != nil {
 		started, stop := context.WithCancel(ctx)
 		defer stop()
 		passed := false
-		p.ask(started, spec.StartupProbe, probe.Undecided, func(v probe.Verdict, err error) {
+		p.ask(started, asker, spec.StartupProbe, probe.Undecided, func(v probe.Verdict, err error) {
 			if passed = v == probe.Passing; !passed {
 				sick <- fmt.Sprintf("startup probe failed: %v", err)
 			}
@@ -176,7 +178,7 @@ func (p *pod) probe(ctx context.Context, sick chan<- string) {
 		both.Go(func() {
 			alive, stop := context.WithCancel(ctx)
 			defer stop()
-			p.ask(alive, spec.LivenessProbe, probe.Passing, func(_ probe.Verdict, err error) {
+			p.ask(alive, asker, spec.LivenessProbe, probe.Passing, func(_ probe.Verdict, err error) {
 				sick <- fmt.Sprintf("liveness probe failed: %v", err)
 				stop()
 			})
@@ -186,15 +188,15 @@ func (p *pod) probe(ctx context.Context, sick chan<- string) {
 		p.setReady(ctx, true, nil)
 		return
 	}
-	p.ask(ctx, spec.ReadinessProbe, probe.Undecided, func(v probe.Verdict, err error) {
+	p.ask(ctx, asker, spec.ReadinessProbe, probe.Undecided, func(v probe.Verdict, err error) {
 		p.setReady(ctx, v == probe.Passing, err)
 	})
 }
 
 // ask runs one probe until ctx ends. A probe that this engine cannot run says so
 // once and counts as failing.
-func (p *pod) ask(ctx context.Context, spec *corev1.Probe, initial probe.Verdict, changed func(probe.Verdict, error)) {
-	timing, check, err := probe.New(spec, p.address)
+func (p *pod) ask(ctx context.Context, asker *probe.Asker, spec *corev1.Probe, initial probe.Verdict, changed func(probe.Verdict, error)) {
+	timing, check, err := asker.New(spec)
 	if err != nil {
 		changed(probe.Failing, err)
 		return

@@ -1,7 +1,7 @@
 // Command replica is a small service for the tests of the engine. As "echo" it
 // answers health checks, slowly for the service "work", and lets itself be broken
-// over HTTP. As "caller" it calls the echo replicas over the mesh without a pause
-// and counts what comes back.
+// over HTTP. As "caller" it calls the echo replicas at TARGET without a pause and
+// counts what comes back.
 package main
 
 import (
@@ -87,7 +87,7 @@ func run(ctx context.Context, role string) error {
 
 	var work sync.WaitGroup
 	if role == "caller" {
-		conn, err := grpc.NewClient("xds:///echo", grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(os.Getenv("TARGET"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			return err
 		}
