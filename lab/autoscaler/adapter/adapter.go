@@ -80,12 +80,12 @@ func New(c *Config, mapper meta.RESTMapper, query Query, lapse timelapse.Lapse) 
 
 // ask evaluates what a template came to, at now.
 func (a *Adapter) ask(ctx context.Context, query string) (promql.Vector, time.Time, error) {
-	query, err := a.compress(query)
+	shortened, err := a.compress(query)
 	if err != nil {
 		return nil, time.Time{}, apierrors.NewInternalError(fmt.Errorf("query %q: %w", query, err))
 	}
 	at := time.Now()
-	v, err := a.query(ctx, query, at)
+	v, err := a.query(ctx, shortened, at)
 	if err != nil {
 		return nil, time.Time{}, apierrors.NewInternalError(fmt.Errorf("unable to fetch metrics: %w", err))
 	}
