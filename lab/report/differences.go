@@ -104,7 +104,9 @@ func (c *cell) change(m meaning, first, s measure.Summary, repeated bool) {
 	if !repeated || low == 0 && high == 0 {
 		return
 	}
-	c.Between = m.difference(low, ref) + " to " + m.difference(high, ref)
+	if low != high {
+		c.Between = m.difference(low, ref) + " to " + m.difference(high, ref)
+	}
 	switch {
 	case m.better == neither || low <= 0 && high >= 0:
 	case low > 0 == (m.better == higher):

@@ -78,7 +78,7 @@ func depths(below map[string][]string, names []string) map[string]int {
 	path := map[string]bool{}
 	var walk func(name string, at int)
 	walk = func(name string, at int) {
-		if path[name] || at < depth[name] || len(path) > len(names) {
+		if before, placed := depth[name]; path[name] || placed && at <= before {
 			return
 		}
 		depth[name] = at

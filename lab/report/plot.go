@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"html/template"
 	"math"
 	"slices"
@@ -65,7 +66,9 @@ func (p plot) highest() float64 {
 	top := p.rule
 	for _, l := range p.lines {
 		for _, pt := range l.series {
-			top = max(top, pt.V)
+			if finite(pt.V) {
+				top = max(top, pt.V)
+			}
 		}
 	}
 	return top
@@ -195,11 +198,11 @@ func (p plot) endLetters(m *markup, top float64, y func(float64) float64, px fun
 	}
 	var ends []end
 	for _, l := range p.lines {
-		if l.variant >= 0 && len(l.series) > 0 {
-			ends = append(ends, end{l.variant, y(min(l.series[len(l.series)-1].V, top))})
+		if v := last(l.series); l.variant >= 0 && finite(v) {
+			ends = append(ends, end{l.variant, y(min(v, top))})
 		}
 	}
-	slices.SortStableFunc(ends, func(a, b end) int { return int(math.Copysign(1, a.at-b.at)) })
+	slices.SortStableFunc(ends, func(a, b end) int { return cmp.Compare(a.at, b.at) })
 	const apart = 11.0
 	for i := range ends {
 		if i > 0 {
@@ -314,16 +317,7 @@ func thinned(s measure.Series) measure.Series {
 
 // valueAt is what a series holds at t; NaN before its first point.
 func valueAt(s measure.Series, t float64) float64 {
-	i, found := slices.BinarySearchFunc(s, t, func(p measure.Point, t float64) int {
-		switch {
-		case p.T < t:
-			return -1
-		case p.T > t:
-			return 1
-		default:
-			return 0
-		}
-	})
+	i, found := slices.BinarySearchFunc(s, t, func(p measure.Point, t float64) int { return cmp.Compare(p.T, t) })
 	if !found {
 		i--
 	}
@@ -331,6 +325,16 @@ func valueAt(s measure.Series, t float64) float64 {
 		return math.NaN()
 	}
 	return s[i].V
+}
+
+// last is the last value that was measured; NaN when there is none.
+func last(s measure.Series) float64 {
+	for _, p := range slices.Backward(s) {
+		if finite(p.V) {
+			return p.V
+		}
+	}
+	return math.NaN()
 }
 
 // peak is the greatest value of s and when it was first reached.

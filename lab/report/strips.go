@@ -28,14 +28,14 @@ func pressureStrips(id string, variant int, v Variant, span float64, order []str
 	for _, s := range v.Recording.Services {
 		byName[s.Name] = s
 	}
-	for _, name := range order {
+	for i, name := range order {
 		s, there := byName[name]
 		if !there {
 			continue
 		}
 		v, _ := peak(s.Pressure)
 		out.Rows = append(out.Rows, strip{
-			Service: name, SVG: stripSVG(id+"-"+name, name, s, span),
+			Service: name, SVG: stripSVG(id+"-"+strconv.Itoa(i), name, s, span),
 			Peak: number(v), PeakClass: pressureClass(v), Above: stopwatch(above(s.Pressure, 1, span)),
 		})
 	}
@@ -94,7 +94,7 @@ func stripSVG(id, name string, s measure.Service, span float64) template.HTML {
 func highestIn(s measure.Series, from, to float64) float64 {
 	high := valueAt(s, from)
 	for _, p := range s {
-		if p.T >= from && p.T < to && !(p.V <= high) {
+		if p.T >= from && p.T < to && finite(p.V) && !(p.V <= high) {
 			high = p.V
 		}
 	}

@@ -1,10 +1,12 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"spillway.dev/lab/measure"
@@ -205,8 +207,8 @@ func (d drawn) services(order []string) []figure {
 	}
 	top := min(max(ceiling(most), 1.25), clipAt)
 	var out []figure
-	for _, name := range order {
-		f := figure{ID: "service-" + name, Title: name}
+	for i, name := range order {
+		f := figure{ID: "service-" + strconv.Itoa(i), Title: name}
 		pressure := d.lines(false, func(r *measure.Recording) measure.Series { return find(r, name).Pressure })
 		if len(pressure) > 0 {
 			id := f.ID + "-pressure"
@@ -239,14 +241,7 @@ func longest(lines []line) measure.Series {
 	return slices.MaxFunc(lines, func(a, b line) int {
 		x, _ := peak(a.series)
 		y, _ := peak(b.series)
-		switch {
-		case x > y:
-			return 1
-		case x < y:
-			return -1
-		default:
-			return 0
-		}
+		return cmp.Compare(x, y)
 	}).series
 }
 
@@ -316,7 +311,7 @@ func (d drawn) describe(lines []line, what string) string {
 		if l.variant >= 0 {
 			name = letter(l.variant) + ", " + d.variants[l.variant].Name
 		}
-		parts = append(parts, fmt.Sprintf("%s: highest %s at %s, at the end %s", name, number(v), clock(at), number(l.series[len(l.series)-1].V)))
+		parts = append(parts, fmt.Sprintf("%s: highest %s at %s, at the end %s", name, number(v), clock(at), number(last(l.series))))
 	}
 	if len(parts) == 0 {
 		return "Nothing was measured."

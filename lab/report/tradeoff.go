@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"html/template"
 	"slices"
 	"strings"
@@ -38,16 +39,7 @@ func bargains(variants []Variant, costKey string) []bargain {
 			return noWorse && (b.cost.Median < a.cost.Median || b.missed.Median < a.missed.Median)
 		})
 	}
-	slices.SortStableFunc(out, func(a, b bargain) int {
-		switch {
-		case a.cost.Median < b.cost.Median:
-			return -1
-		case a.cost.Median > b.cost.Median:
-			return 1
-		default:
-			return 0
-		}
-	})
+	slices.SortStableFunc(out, func(a, b bargain) int { return cmp.Compare(a.cost.Median, b.cost.Median) })
 	return out
 }
 
