@@ -83,6 +83,22 @@ func TestWhatIsWrongWithTheEnvironment(t *testing.T) {
 				`SPILLWAY_RETRY_ATTEMPTS="0" is not allowed: give 1 (no retry) to 5`,
 			},
 		},
+		"rules of the start, connections and pools": {
+			[]string{dir, "SPILLWAY_START_DELAY=-1s", "SPILLWAY_START_CPU=1.5", "SPILLWAY_COLD_FOR=-1s", "SPILLWAY_COLD_FACTOR=0.5",
+				"SPILLWAY_COLD_READY=later", "SPILLWAY_GRPC_MAX_CONNECTION_AGE=-1s", "SPILLWAY_REDIS_POOL_SIZE=-1",
+				"SPILLWAY_REDIS_MIN_IDLE=3", "SPILLWAY_CAPACITY_KIND=gpu"},
+			[]string{
+				`SPILLWAY_START_DELAY="-1s" is not allowed: give 0s or more`,
+				`SPILLWAY_START_CPU="1.5" is not allowed: give 0 to 1, a share of the slots`,
+				`SPILLWAY_COLD_FOR="-1s" is not allowed: give 0s (never cold) or more`,
+				`SPILLWAY_COLD_FACTOR="0.5" is not allowed: give 1 to 1000`,
+				`SPILLWAY_COLD_READY="later" is not allowed: give at-once or after`,
+				`SPILLWAY_GRPC_MAX_CONNECTION_AGE="-1s" is not allowed: give 0s (connections stay) or more`,
+				`SPILLWAY_REDIS_POOL_SIZE="-1" is not allowed: give 0 (the library's default) or more`,
+				`SPILLWAY_REDIS_MIN_IDLE="3" is not allowed: give 0 to SPILLWAY_REDIS_POOL_SIZE`,
+				`SPILLWAY_CAPACITY_KIND="gpu" is not allowed: give model or cpu`,
+			},
+		},
 		"not a number at all": {
 			[]string{dir, "SPILLWAY_TRACE_RATIO=NaN"},
 			[]string{`SPILLWAY_TRACE_RATIO="NaN" is not allowed: give 0 to 1`},

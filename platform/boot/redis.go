@@ -71,7 +71,46 @@ func dialRedis(ctx context.Context, network, addr string) (net.Conn, error) {
 	if err != nil {
 		return &deadConn{err}, nil
 	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return &redisConn{TCPConn: tcp}, nil
+	}
 	return conn, nil
+}
+
+// redisConn hears Redis out. One that has no connection left says so and closes. go-redis takes that for the answer to its
+// greeting, which it can do without, or does not read it at all; what it sees is that the connection is broken.
+type redisConn struct {
+	*net.TCPConn
+	heard, refused bool
+}
+
+func (c *redisConn) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	c.hear(b[:n])
+	return n, c.because(err)
+}
+
+func (c *redisConn) Write(b []byte) (int, error) {
+	n, err := c.TCPConn.Write(b)
+	if !c.heard && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+		var said [64]byte
+		read, _ := c.TCPConn.Read(said[:]) // what came before the end; nothing can come after it, so this does not wait
+		c.hear(said[:read])
+	}
+	return n, c.because(err)
+}
+
+func (c *redisConn) hear(said []byte) {
+	if len(said) > 0 && !c.heard {
+		c.heard, c.refused = true, rediscall.Refuses(said)
+	}
+}
+
+func (c *redisConn) because(err error) error {
+	if err != nil && c.refused {
+		return rediscall.ErrRefused
+	}
+	return err
 }
 
 // bounded is the hook that puts the bound on every call and names the failure: as rediscall does, for all calls at once.

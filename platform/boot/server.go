@@ -17,6 +17,7 @@ import (
 	"spillway.dev/platform/health"
 	"spillway.dev/platform/identity"
 	"spillway.dev/platform/inbound"
+	"spillway.dev/platform/outbound"
 	"spillway.dev/platform/problem"
 	"spillway.dev/platform/telemetry"
 )
@@ -40,6 +41,8 @@ const (
 func serverOptions(tel *telemetry.Telemetry, in *inbound.Chain, g gate, maxAge time.Duration) []grpc.ServerOption {
 	return slices.Concat(tel.ServerOptions(), []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.StaticStreamWindowSize(outbound.Window),
+		grpc.StaticConnWindowSize(outbound.Window),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		// A connection that says nothing is not kept: neither one that never begins HTTP/2, nor one whose peer is gone.
 		grpc.ConnectionTimeout(5 * time.Second),

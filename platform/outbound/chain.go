@@ -36,6 +36,14 @@ const minConnectTimeout = 2 * time.Second
 // idle replica costs nothing.
 var keepAlive = keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}
 
+// Window is how many bytes of a connection, and of each of its streams, may be
+// under way unread, on both sides of every hop. It is fixed: to find a better
+// one grpc-go sends a ping for nearly every message of a connection that is not
+// saturated, and each ping wakes both ends once more than the call does
+// (measured on the whole mesh: a quarter of all reads and writes). The largest
+// message is 1 MiB.
+const Window = 1 << 20
+
 // Config says how patient the service is with its dependencies.
 type Config struct {
 	// Shave is taken off the deadline that is passed on, so that the answer
@@ -126,6 +134,8 @@ func (c *Chain) DialOptions(callee string) []grpc.DialOption {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: connectBackoff, MinConnectTimeout: minConnectTimeout}),
 		grpc.WithKeepaliveParams(keepAlive),
+		grpc.WithStaticStreamWindowSize(Window),
+		grpc.WithStaticConnWindowSize(Window),
 		// Retries are decided in one place, above; grpc-go's own would multiply them.
 		grpc.WithDisableRetry(),
 	}

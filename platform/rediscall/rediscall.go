@@ -3,6 +3,7 @@
 package rediscall
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,19 @@ func Error(ctx context.Context, err error) error {
 
 // refused is the answer of a Redis that has as many connections as its maxclients allows.
 const refused = "ERR max number of clients reached"
+
+// ErrRefused is that answer, for who reads it off a connection himself.
+var ErrRefused redis.Error = refusal{}
+
+type refusal struct{}
+
+func (refusal) Error() string { return refused }
+
+// RedisError implements redis.Error.
+func (refusal) RedisError() {}
+
+// Refuses tells whether what Redis wrote on a new connection is that refusal.
+func Refuses(said []byte) bool { return bytes.HasPrefix(said, []byte("-"+refused)) }
 
 // Refused tells whether err is Redis' refusal of a connection because it has as many as its maxclients allows. Fewer
 // replicas, smaller pools (SPILLWAY_REDIS_POOL_SIZE) or a larger maxclients end that; a retry helps only by luck.
