@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -18,16 +19,19 @@ func (s Source) series(r *http.Request) answer {
 	if len(r.Form["match[]"]) == 0 {
 		return failed(badData, errors.New("no match[] parameter provided"))
 	}
-	return s.look(r, func(ctx context.Context, q storage.Querier, sets [][]*labels.Matcher, limit int) (any, annotations.Annotations, error) {
-		hints := &storage.SelectHints{Func: "series"} // upstream's word for: no samples wanted
-		found := make([]storage.SeriesSet, 0, len(sets))
-		for _, set := range sets {
+	return s.look(r, func(ctx context.Context, q storage.Querier, l lookup) (any, annotations.Annotations, error) {
+		hints := &storage.SelectHints{
+			Start: timestamp.FromTime(l.from), End: timestamp.FromTime(l.to),
+			Func: "series", // upstream's word for: no samples wanted
+		}
+		found := make([]storage.SeriesSet, 0, len(l.sets))
+		for _, set := range l.sets {
 			found = append(found, q.Select(ctx, true, hints, set...))
 		}
 		all := storage.NewMergeSeriesSet(found, 0, storage.ChainedSeriesMerge)
 		metrics := []labels.Labels{}
 		for all.Next() {
-			if limit > 0 && len(metrics) == limit {
+			if l.limit > 0 && len(metrics) == l.limit {
 				warnings := all.Warnings()
 				return metrics, warnings.Add(errTruncated), nil
 			}
@@ -38,8 +42,8 @@ func (s Source) series(r *http.Request) answer {
 }
 
 func (s Source) labelNames(r *http.Request) answer {
-	return s.look(r, func(ctx context.Context, q storage.Querier, sets [][]*labels.Matcher, limit int) (any, annotations.Annotations, error) {
-		return union(sets, limit, func(set []*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return s.look(r, func(ctx context.Context, q storage.Querier, l lookup) (any, annotations.Annotations, error) {
+		return union(l, func(set []*labels.Matcher) ([]string, annotations.Annotations, error) {
 			return q.LabelNames(ctx, &storage.LabelHints{}, set...)
 		})
 	})
@@ -50,15 +54,22 @@ func (s Source) labelValues(r *http.Request) answer {
 	if !model.UTF8Validation.IsValidLabelName(name) {
 		return failed(badData, fmt.Errorf("invalid label name: %q", name))
 	}
-	return s.look(r, func(ctx context.Context, q storage.Querier, sets [][]*labels.Matcher, limit int) (any, annotations.Annotations, error) {
-		return union(sets, limit, func(set []*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return s.look(r, func(ctx context.Context, q storage.Querier, l lookup) (any, annotations.Annotations, error) {
+		return union(l, func(set []*labels.Matcher) ([]string, annotations.Annotations, error) {
 			return q.LabelValues(ctx, name, &storage.LabelHints{}, set...)
 		})
 	})
 }
 
-// look reads the parameters that the three lookups share, and asks.
-func (s Source) look(r *http.Request, ask func(context.Context, storage.Querier, [][]*labels.Matcher, int) (any, annotations.Annotations, error)) answer {
+// lookup is what the three lookups are asked with.
+type lookup struct {
+	sets     [][]*labels.Matcher
+	from, to time.Time
+	limit    int // 0: none
+}
+
+// look reads a lookup's parameters, and asks.
+func (s Source) look(r *http.Request, ask func(context.Context, storage.Querier, lookup) (any, annotations.Annotations, error)) answer {
 	limit, err := limitParameter(r)
 	if err != nil {
 		return badParameter("limit", err)
@@ -76,7 +87,7 @@ func (s Source) look(r *http.Request, ask func(context.Context, storage.Querier,
 		return failed(internal, err)
 	}
 	defer q.Close()
-	data, warnings, err := ask(r.Context(), q, sets, limit)
+	data, warnings, err := ask(r.Context(), q, lookup{sets, from, to, limit})
 	if err != nil {
 		return failedQuery(err)
 	}
@@ -85,7 +96,8 @@ func (s Source) look(r *http.Request, ask func(context.Context, storage.Querier,
 
 // union collects the strings of every set of matchers, sorted and each once; no
 // sets stand for one that matches all.
-func union(sets [][]*labels.Matcher, limit int, ask func([]*labels.Matcher) ([]string, annotations.Annotations, error)) (any, annotations.Annotations, error) {
+func union(l lookup, ask func([]*labels.Matcher) ([]string, annotations.Annotations, error)) (any, annotations.Annotations, error) {
+	sets := l.sets
 	if len(sets) == 0 {
 		sets = [][]*labels.Matcher{nil}
 	}
@@ -103,8 +115,8 @@ func union(sets [][]*labels.Matcher, limit int, ask func([]*labels.Matcher) ([]s
 	for i, text := range all {
 		all[i] = string([]byte(text))
 	}
-	if limit > 0 && len(all) > limit {
-		return all[:limit], warnings.Add(errTruncated), nil
+	if l.limit > 0 && len(all) > l.limit {
+		return all[:l.limit], warnings.Add(errTruncated), nil
 	}
 	return all, warnings, nil
 }

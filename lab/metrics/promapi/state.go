@@ -62,6 +62,10 @@ func (s Source) rules(r *http.Request) answer {
 	if kind != "" && kind != "alert" && kind != "record" {
 		return badParameter("type", errors.New("not supported value "+strconv.Quote(kind)))
 	}
+	sets, err := s.matchers(r)
+	if err != nil {
+		return badParameter("match[]", err)
+	}
 	wanted := func(parameter, value string) bool {
 		values := r.Form[parameter]
 		return len(values) == 0 || slices.Contains(values, value)
@@ -78,7 +82,7 @@ func (s Source) rules(r *http.Request) answer {
 				EvaluationTime: group.GetEvaluationTime().Seconds(),
 				LastEvaluation: group.GetLastEvaluation(),
 			}
-			for _, rule := range group.Rules() {
+			for _, rule := range group.Rules(sets...) {
 				if described := describe(rule, kind); described != nil && wanted("rule_name[]", rule.Name()) {
 					one.Rules = append(one.Rules, described)
 				}
