@@ -286,12 +286,31 @@ func expectMetrics(t *testing.T, registry *prometheus.Registry, lines ...string)
 	}
 }
 
+// gathered is the value of a counter or gauge without labels.
+func gathered(t *testing.T, registry *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetCounter().GetValue() + family.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	for name, config := range map[string]Config{
 		"capacity slots: 0":               {Slots: 0, ServiceTime: 1, Distribution: Constant},
 		"capacity service time: -1ns":     {Slots: 1, ServiceTime: -1, Distribution: Constant},
 		`capacity distribution: "gamma"`:  {Slots: 1, ServiceTime: 1, Distribution: "gamma"},
 		`capacity distribution: "" is no`: {Slots: 1, ServiceTime: 1},
+		`capacity kind: "gpu" is no`:      {Kind: "gpu", Slots: 1, ServiceTime: 1, Distribution: Constant},
+		"capacity cold time: -1ns":        {Slots: 1, ServiceTime: 1, Distribution: Constant, ColdFor: -1},
+		"capacity cold factor: 0.5":       {Slots: 1, ServiceTime: 1, Distribution: Constant, ColdFor: 1, ColdFactor: 0.5},
 	} {
 		if _, err := New(config, prometheus.NewRegistry()); err == nil || !strings.HasPrefix(err.Error(), name) {
 			t.Errorf("%+v: got %v, want %q", config, err, name)
