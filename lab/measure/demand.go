@@ -5,8 +5,9 @@ import (
 	"slices"
 )
 
-// anyJourney stands for the mean journey where visits are not known by kind.
-const anyJourney = "any"
+// AnyJourney stands in Service.Visits for the mean journey, where visits are not
+// known by kind.
+const AnyJourney = "any"
 
 // slack is the part of a replica by which a quotient may miss a whole number
 // through rounding: 300.0000000001 calls still fit into what answers 300.
@@ -45,7 +46,7 @@ func Demand(r *Recording, s Service) (Series, bool) {
 // visits is how many calls to a service the mean journey of the mix makes.
 func (r *Recording) visits(s Service) (float64, bool) {
 	if len(s.Visits) > 0 {
-		if v, all := s.Visits[anyJourney]; all {
+		if v, all := s.Visits[AnyJourney]; all {
 			return v, true
 		}
 		sum, shares := 0.0, 0.0

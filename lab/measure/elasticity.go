@@ -32,9 +32,12 @@ type Elasticity struct {
 // Dependability: Taxonomy, Metric Design, and Emerging Challenges", ACM
 // ToMPECS 3(4), 2018; first proposed in Herbst, Krebs et al., "Ready for Rain? A
 // View from SPEC Research on the Future of Cloud Metrics", SPEC-RG-2016-01.
-// Both accuracies are normalised by the demand of the moment, as there. Other
-// papers differ: BUNGEE (SEAMS 2015) does not normalise and counts jitter, the
-// surplus of supply changes over demand changes per minute, where υ stands here.
+// Both accuracies are normalised by the demand of the moment, as there and as
+// restated by Imdoukh, Ahmad and Alfailakawi, "Machine learning-based
+// auto-scaling for containerized applications", Neural Computing and
+// Applications 32, 2020, equations 12 and 13. Other papers differ: BUNGEE (SEAMS
+// 2015) does not normalise and counts jitter, the surplus of supply changes over
+// demand changes per minute, where υ stands here.
 //
 // Both curves are steps, so the first four are exact sums over the stretches in
 // which neither changes. υ compares changes and so needs a step of its own: 15

@@ -156,9 +156,9 @@ type Service struct {
 	// CapacityOfOne is the calibrated capacity of one replica in calls per real
 	// second: slots ÷ mean service time, without slow-down.
 	CapacityOfOne float64 `json:"capacity_of_one"`
-	// Visits is how many calls to the service one journey of a kind makes, when
-	// the scenario says so; without it the mean journey is measured in the
-	// warm-up.
+	// Visits is how many calls to the service one journey of a kind, or
+	// AnyJourney, makes, when the scenario says so; without it the mean journey
+	// is measured in the warm-up.
 	Visits map[string]float64 `json:"visits,omitempty"`
 	// LatenessP50 is the median of how much later than modelled its replicas
 	// answered, ServiceTime the mean service time that is modelled; both in real

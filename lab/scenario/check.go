@@ -28,6 +28,12 @@ var name = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
 const nameForm = "use lower-case letters, digits and single hyphens, such as scale-out"
 
+// journeys are the kinds that visits may be given for.
+var journeys = []string{load.Browse.String(), load.SeatMap.String(), load.Buy.String(), measure.AnyJourney}
+
+// priorities are what a journey may have.
+var priorities = []string{load.Critical.String(), load.Standard.String(), load.Sheddable.String()}
+
 // whole checks what stands once in the file.
 func (c *check) whole() {
 	s, doc := c.scenario, c.doc
@@ -48,10 +54,17 @@ func (c *check) whole() {
 	case s.Warmup < 0 || s.Warmup >= s.Duration:
 		doc.Wrong("warmup", "warmup is %s; give 0 or more and less than the duration of %s", s.Warmup, s.Duration)
 	}
+	if s.StartUp < 0 || s.StartUp > mostStartUp {
+		doc.Wrong("start-up", "start-up is %s; give 0 to %s", s.StartUp, mostStartUp)
+	}
 	for service, visits := range s.Visits {
 		for kind, n := range visits {
+			path := fmt.Sprintf("visits.%s.%s", service, kind)
 			if n < 0 {
-				doc.Wrong(fmt.Sprintf("visits.%s.%s", service, kind), "%v visits are not possible; give 0 or more", n)
+				doc.Wrong(path, "%v visits are not possible; give 0 or more", n)
+			}
+			if !slices.Contains(journeys, kind) {
+				doc.Wrong(path, "%s", strict.Unknown("there is no kind of journey called", kind, journeys))
 			}
 		}
 	}
@@ -77,6 +90,9 @@ func (c *check) variants() {
 		}
 	}
 }
+
+// mostStartUp bounds the time that a replica takes to start: more is a slip.
+const mostStartUp = 30 * time.Minute
 
 // named checks the name of a variant.
 func (c *check) named(i int, path string) {
@@ -179,7 +195,10 @@ func (c *check) outcome() {
 
 // knownMeasure is an error for a measure that there is none of.
 func knownMeasure(key string) error {
-	if _, ok := measure.Lookup(key); ok {
+	if k, ok := measure.Lookup(key); ok {
+		if _, of, _ := strings.Cut(key, "."); k.Of == "PRIORITY" && !slices.Contains(priorities, of) {
+			return fmt.Errorf("measure %q: %s", key, strict.Unknown("there is no priority", of, priorities))
+		}
 		return nil
 	}
 	var known []string

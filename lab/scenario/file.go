@@ -17,6 +17,7 @@ type file struct {
 	Document   string                        `yaml:"document"`
 	Duration   time.Duration                 `yaml:"duration"`
 	Warmup     time.Duration                 `yaml:"warmup"`
+	StartUp    time.Duration                 `yaml:"start-up"`
 	Load       yaml.Node                     `yaml:"load"`
 	Nodes      yaml.Node                     `yaml:"nodes"`
 	Components []string                      `yaml:"components"`

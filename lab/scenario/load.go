@@ -34,7 +34,7 @@ func Parse(path string, text []byte) (*Scenario, error) {
 	var f file
 	doc.Decode(doc.Root(), "", &f)
 	s := &Scenario{
-		Name: f.Scenario, Question: f.Question, Document: f.Document, Duration: f.Duration, Warmup: f.Warmup,
+		Name: f.Scenario, Question: f.Question, Document: f.Document, Duration: f.Duration, Warmup: f.Warmup, StartUp: f.StartUp,
 		Visits: f.Visits, Expect: f.Expect, Cost: f.Cost, Path: path,
 	}
 	for i := range f.Variants {

@@ -22,6 +22,10 @@ type Scenario struct {
 	// Duration is how long load is offered, Warmup the part of it at the
 	// beginning that is not measured.
 	Duration, Warmup time.Duration
+	// StartUp is how long a replica that starts under load takes until it
+	// serves, beyond what its process needs: an image that is pulled, a runtime
+	// that warms up. Those of the beginning are there when the load begins.
+	StartUp time.Duration
 	// Visits is how many calls to a service a journey makes, by service and
 	// kind of journey, or "any" for the mean journey. A service that is not in
 	// it is measured in the warm-up.

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"maps"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"spillway.dev/lab/fault"
 	"spillway.dev/lab/load"
 	"spillway.dev/lab/nodepool"
+	"spillway.dev/lab/scenario/strict"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -308,4 +310,27 @@ func TestTheCatalogueIsRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzParse looks for files that are neither a scenario nor a list of mistakes.
+func FuzzParse(f *testing.F) {
+	for _, pattern := range []string{good, "testdata/bad/*.yaml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, path := range files {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := Parse("x.yaml", text)
+		if mistakes, ok := errors.AsType[strict.Errors](err); (err == nil) != (s != nil) || err != nil && (!ok || len(mistakes) == 0) {
+			t.Errorf("got %v and %v", s, err)
+		}
+	})
 }
