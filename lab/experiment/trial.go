@@ -95,6 +95,9 @@ func (t *trial) measure(ctx context.Context, mesh *rig.Rig, state string, traces
 	if err := mesh.Engine.WaitReady(starting); err != nil {
 		return err
 	}
+	if err := t.slowStarts(starting, mesh); err != nil {
+		return err
+	}
 	line := plan(t.options.Scenario, t.options.Timelapse)
 	offered := t.variant.Load
 	offered.Seed, offered.Timelapse = t.options.Seed+uint64(t.repeat), t.options.Timelapse
@@ -119,6 +122,24 @@ func (t *trial) measure(ctx context.Context, mesh *rig.Rig, state string, traces
 	}
 	t.tell(func(m *Moment) { m.Phase, m.Tick = "reading", nil })
 	return t.read(context.WithoutCancel(ctx), mesh, line, record, traces)
+}
+
+// startDelay is the knob by which a replica takes longer to start.
+const startDelay = "start.delay"
+
+// slowStarts has every replica that starts from now on take the time that the
+// scenario says.
+func (t *trial) slowStarts(ctx context.Context, mesh *rig.Rig) error {
+	startUp := time.Duration(float64(t.options.Scenario.StartUp) / t.options.Timelapse)
+	if startUp == 0 {
+		return nil
+	}
+	for _, d := range mesh.Engine.Snapshot().Deployments {
+		if _, err := mesh.Faults.SetKnob(ctx, d.Name, startDelay, startUp.String()); err != nil {
+			return fmt.Errorf("slow starts of %s: %w", d.Name, err)
+		}
+	}
+	return nil
 }
 
 // tell changes the moment and shows it.
