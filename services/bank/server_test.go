@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,10 +30,15 @@ import (
 // serve runs a bank's RPCs on loopback.
 func serve(t *testing.T, cfg *config, now func() time.Time) (*server, bankv1.BankServiceClient) {
 	t.Helper()
+	return serveWith(t, cfg, knobs.NewSet(), now)
+}
+
+func serveWith(t *testing.T, cfg *config, set *knobs.Set, now func() time.Time) (*server, bankv1.BankServiceClient) {
+	t.Helper()
 	l, _ := open(t, t.TempDir())
 	srv := grpc.NewServer()
 	registrar := &capture{ServiceRegistrar: srv}
-	if err := register(registrar, l, cfg, knobs.NewSet(), prometheus.NewRegistry(), now); err != nil {
+	if err := register(registrar, l, cfg, set, prometheus.NewRegistry(), now); err != nil {
 		t.Fatal(err)
 	}
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -247,6 +253,36 @@ func TestConfigurationIsChecked(t *testing.T) {
 		err := boot.Run(t.Context(), spec(), strings.Fields(env), &stderr)
 		if err == nil || !strings.Contains(stderr.String(), want) {
 			t.Errorf("%q: error %v, stderr %q; want a line that names %s", env, err, stderr.String(), want)
+		}
+	}
+}
+
+func TestQuotaIsAKnob(t *testing.T) {
+	set, now := knobs.NewSet(), time.Unix(1000, 0)
+	srv, _ := serveWith(t, &config{QuotaPerSecond: 100, Concurrency: 1}, set, func() time.Time { return now })
+	burst := func(values map[string]string) (n int) {
+		if err := set.Apply(values); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(time.Hour)
+		for {
+			if _, ok := srv.quota.admit(now); !ok {
+				return n
+			}
+			n++
+		}
+	}
+	for _, want := range []int{5, 200} {
+		if n := burst(map[string]string{"bank.quota_per_second": strconv.Itoa(want)}); n != want {
+			t.Errorf("with a quota of %d the bank takes %d at once", want, n)
+		}
+	}
+	if n := burst(nil); n != 100 {
+		t.Errorf("with the knob put back the bank takes %d at once, want the 100 of its environment", n)
+	}
+	for _, value := range []string{"0", "-1", "many", "1000001"} {
+		if err := set.Apply(map[string]string{"bank.quota_per_second": value}); err == nil {
+			t.Errorf("a quota of %s was taken", value)
 		}
 	}
 }

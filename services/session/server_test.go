@@ -81,7 +81,13 @@ func until(t *testing.T, what string, holds func(context.Context) bool) {
 }
 
 func TestRPCs(t *testing.T) {
-	c, _ := start(t, redisServer.Addr(), "SPILLWAY_SESSION_IDLE_TTL=1m", "SPILLWAY_SESSION_ABSOLUTE_TTL=1h")
+	for _, store := range []string{"redis", "memory"} {
+		t.Run(store, func(t *testing.T) { testRPCs(t, "SPILLWAY_SESSION_STORE="+store) })
+	}
+}
+
+func testRPCs(t *testing.T, store string) {
+	c, _ := start(t, redisServer.Addr(), store, "SPILLWAY_SESSION_IDLE_TTL=1m", "SPILLWAY_SESSION_ABSOLUTE_TTL=1h")
 	ctx, who := t.Context(), person()
 	first, err := c.SignIn(ctx, &sessionv1.SignInRequest{PersonId: who})
 	if err != nil {
@@ -347,5 +353,31 @@ func TestConfiguration(t *testing.T) {
 		if _, wrong := errors.AsType[*boot.ConfigError](err); !wrong || !strings.Contains(stderr.String(), x.says) || strings.Count(stderr.String(), "\n") != 1 {
 			t.Errorf("%v: %v, says %q", x.env, err, &stderr)
 		}
+	}
+}
+
+// Sessions in memory are one replica's: another does not know them, and they end with it. Redis need not be there.
+func TestMemoryIsTheReplicasOwn(t *testing.T) {
+	const nobody = "127.0.0.1:1"
+	mine, one := start(t, nobody, "SPILLWAY_SESSION_STORE=memory")
+	others, _ := start(t, nobody, "SPILLWAY_SESSION_STORE=memory")
+	in, err := mine.SignIn(t.Context(), &sessionv1.SignInRequest{PersonId: person()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mine.Touch(t.Context(), &sessionv1.TouchRequest{Token: in.GetToken()}); err != nil {
+		t.Error(err)
+	}
+	_, err = others.Touch(t.Context(), &sessionv1.TouchRequest{Token: in.GetToken()})
+	wantReason(t, err, codes.Unauthenticated, problem.SessionInvalid)
+	resp, err := http.Get("http://" + one.Addr("admin") + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.Contains(string(text), "\nspillway_session_held 1\n") {
+		t.Errorf("the metrics do not tell of one session held, %v", err)
 	}
 }
