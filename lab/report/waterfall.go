@@ -46,7 +46,7 @@ func waterfalls(variants []Variant) []waterfall {
 				Cut:   max(len(t.Spans)-shown, 0),
 			}
 			if t.Journey != "" {
-				w.Title += ", " + t.Journey
+				w.Title += ", " + shortMethod(t.Journey)
 			}
 			w.Title += ", began at " + clock(t.At)
 			for _, s := range t.Spans[:len(t.Spans)-w.Cut] {
