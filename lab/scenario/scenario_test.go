@@ -46,6 +46,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	equal("document", s.Document, "docs/scenarios/scale-out.md")
 	equal("duration", s.Duration, 6*time.Minute)
 	equal("warmup", s.Warmup, time.Minute)
+	equal("start-up", s.StartUp, 20*time.Second)
 	equal("cost", s.Cost, "node_seconds")
 	equal("path", s.Path, good)
 	equal("visits", s.Visits, map[string]map[string]float64{"bank": {"buy": 1}, "inventory": {"browse": 1, "seatmap": 1, "buy": 3}})
@@ -206,11 +207,11 @@ func TestServicesAreCheckedAgainstTheMesh(t *testing.T) {
 	}
 	err := s.CheckServices([]string{"gateway", "catalogue", "inventory", "orders", "bank"})
 	want := strings.Join([]string{
-		good + `:53:14: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
-		good + `:65:21: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
-		good + `:67:40: the mesh has no service "catalog"; did you mean "catalogue"? Known: bank, catalogue, gateway, inventory, orders`,
-		good + `:70:23: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
-		good + `:71:25: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:54:14: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:66:21: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:68:40: the mesh has no service "catalog"; did you mean "catalogue"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:71:23: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:72:25: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
 	}, "\n")
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
