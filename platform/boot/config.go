@@ -37,6 +37,8 @@ type settings struct {
 	DrainDelay time.Duration `env:"SPILLWAY_DRAIN_DELAY" envDefault:"0s"`
 	// DrainTimeout plus DrainDelay plus preStop must stay below the pod's terminationGracePeriodSeconds.
 	DrainTimeout time.Duration `env:"SPILLWAY_DRAIN_TIMEOUT" envDefault:"10s"`
+	// DrainLastScrape is how long the end waits for one more scrape, so that the last calls are counted too.
+	DrainLastScrape time.Duration `env:"SPILLWAY_DRAIN_LAST_SCRAPE" envDefault:"0s"`
 	StartTimeout time.Duration `env:"SPILLWAY_START_TIMEOUT" envDefault:"10s"`
 
 	// GRPCMaxConnectionAge has callers connect anew now and then, so that those who balance by connection find replicas
@@ -71,6 +73,7 @@ func (s *settings) check() []rule {
 		{"SPILLWAY_GRPC_ADDR", s.GRPCAddr, isAddress(s.GRPCAddr), "host:port or :port"},
 		{"SPILLWAY_ADMIN_ADDR", s.AdminAddr, isAddress(s.AdminAddr), "host:port or :port"},
 		{"SPILLWAY_DRAIN_DELAY", s.DrainDelay, s.DrainDelay >= 0, "0s or more"},
+		{"SPILLWAY_DRAIN_LAST_SCRAPE", s.DrainLastScrape, s.DrainLastScrape >= 0, "0s or more"},
 		{"SPILLWAY_DRAIN_TIMEOUT", s.DrainTimeout, s.DrainTimeout > 0, "more than 0s"},
 		{"SPILLWAY_START_TIMEOUT", s.StartTimeout, s.StartTimeout > 0, "more than 0s"},
 		{"SPILLWAY_TRACE_RATIO", s.TraceRatio, s.TraceRatio >= 0 && s.TraceRatio <= 1, "0 to 1"},

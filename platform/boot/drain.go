@@ -30,7 +30,7 @@ func (r *replica) drain() error {
 		Timeout:  r.cfg.DrainTimeout,
 		Steps:    r.drainSteps(),
 	}.Run(r.app.log)
-	_ = r.admin.Close() // last, so that metrics can be read to the end
+	r.endAdmin() // last, so that metrics can be read to the end
 	if cut := lifecycle.Cut(results); len(cut) > 0 {
 		return lifecycle.Err(slices.DeleteFunc(results, func(s lifecycle.Result) bool { return !s.Cut }))
 	}

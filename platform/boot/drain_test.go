@@ -290,3 +290,32 @@ func TestCollectorThatIsAwayDoesNotHoldTheDrain(t *testing.T) {
 	}
 	eventually(t, "the SDK has given up too", func() bool { return goleak.Find(before) == nil })
 }
+
+// TestLastScrapeIsWaitedFor ends a replica that nobody calls: it stays until somebody has read its figures, and no longer.
+func TestLastScrapeIsWaitedFor(t *testing.T) {
+	r := boottest.Start(t, boot.Spec{Name: "counts", Build: func(context.Context, *boot.App) error { return nil }},
+		"SPILLWAY_DRAIN_LAST_SCRAPE=1h")
+	r.WaitServing()
+	ended := make(chan error, 1)
+	r.SIGTERM()
+	go func() { ended <- r.Stop() }()
+	transport := &http.Transport{DisableKeepAlives: true}
+	for {
+		response, err := (&http.Client{Transport: transport}).Get("http://" + r.Addr("admin") + "/metrics")
+		if err == nil { // each that is answered before the drain is done is not the last one
+			_, err = io.Copy(io.Discard, response.Body)
+			if err != nil {
+				t.Error("an answer was cut:", err)
+			}
+			response.Body.Close()
+		}
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
+}

@@ -34,6 +34,7 @@ type replica struct {
 
 	grpcListener, adminListener net.Listener
 	admin                       *http.Server
+	scraped                     *lastScrape
 
 	stop       context.CancelFunc // ends app.ctx: start, dependencies
 	background sync.WaitGroup     // dependencies
@@ -54,7 +55,7 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
-	r := &replica{cfg: cfg, zone: cfg.Zone, health: health.NewServer(), open: &atomic.Bool{}, failed: make(chan error, 8)}
+	r := &replica{cfg: cfg, zone: cfg.Zone, health: health.NewServer(), open: &atomic.Bool{}, scraped: newLastScrape(), failed: make(chan error, 8)}
 	r.app = &App{name: spec.Name, instance: cfg.Instance, log: tel.Log(), telemetry: tel, knobs: knobs.NewSet(),
 		redis: redisPool{size: cfg.RedisPoolSize, minIdle: cfg.RedisMinIdle, refused: newRefusedConnections()}}
 	r.app.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))

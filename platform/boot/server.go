@@ -113,7 +113,7 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 // adminHandler serves what operators and Prometheus ask for.
 func (r *replica) adminHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", r.app.telemetry.MetricsHandler())
+	mux.Handle("GET /metrics", r.scraped.watch(r.app.telemetry.MetricsHandler()))
 	mux.HandleFunc("GET /healthz", r.healthz)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
