@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -145,9 +144,9 @@ func away(ctx context.Context, err error) error {
 // refusal is the status that an answer's body holds, or one made from its HTTP
 // code when something between here and the gateway has answered.
 func refusal(code int, body []byte) error {
-	var st spb.Status
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, &st); err == nil && st.GetCode() != 0 {
-		return status.ErrorProto(&st)
+	st := status.New(codes.OK, "").Proto()
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, st); err == nil && st.GetCode() != 0 {
+		return status.ErrorProto(st)
 	}
 	as := codes.Unknown
 	switch code {

@@ -109,7 +109,7 @@ func TestExpectedArrivalsAreTheIntegralOfTheRate(t *testing.T) {
 // Within every five seconds there are as many Poisson arrivals as the shape says,
 // within what chance allows; of many seeds together.
 func TestPoissonArrivalsFollowTheShape(t *testing.T) {
-	const seeds, bucket = 40, 5 * time.Second
+	const seeds, bucket = 10, 5 * time.Second
 	for kind, s := range shapes() {
 		var got [12]float64
 		for seed := range uint64(seeds) {
