@@ -7,10 +7,12 @@ package autoscaler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -114,7 +116,7 @@ type Autoscaler struct {
 	adapter  *adapter.Adapter
 	events   *Journal[Event]
 	rescales *Journal[Rescale]
-	once     sync.Once
+	started  atomic.Bool
 }
 
 // leastWindow is the shortest range that time-lapse makes of one in the metrics
@@ -154,13 +156,11 @@ func New(config Config, cluster Cluster, query adapter.Query) (*Autoscaler, erro
 	return a, nil
 }
 
-// Run scales until the context ends; everything it started has ended when it
-// returns. It runs once.
+// Run scales until the context ends, and what it started ends then too. It runs
+// once.
 func (a *Autoscaler) Run(ctx context.Context) error {
-	ran := true
-	a.once.Do(func() { ran = false })
-	if ran {
-		return fmt.Errorf("autoscaler: Run was called before: make a new one")
+	if a.started.Swap(true) {
+		return errors.New("autoscaler: Run was called before: make a new one")
 	}
 	ctx = klog.NewContext(ctx, logr.New(&tap{log: a.config.Log, event: a.events.Add, rescale: a.rescaled}))
 	controller := podautoscaler.NewHorizontalController(

@@ -65,7 +65,7 @@ func TestComponents(t *testing.T) {
 // recording rules, by the rules of the cluster's adapter.
 func TestComponentsScale(t *testing.T) {
 	for component, want := range map[string]string{
-		// 90 % of the target of 70 % of two is 2.6: three; and then 60 %.
+		// 90 % of the request where 70 % is wanted: 2.6 for two, so three; then 60 %.
 		"scaling-cpu": "15s 2→3",
 		// Offered twice what two replicas can do, at 0.7 of it: six.
 		"scaling-pressure": "15s 2→4, 30s 4→6",
