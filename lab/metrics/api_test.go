@@ -31,7 +31,7 @@ func client(t *testing.T, s *Store) apiv1.API {
 const apiRules = `
 groups:
   - name: calls
-    interval: 1s
+    interval: 100ms
     rules:
       - {record: "calls:sum", expr: sum(calls_total)}
       - alert: Called
@@ -218,7 +218,7 @@ func TestAPIState(t *testing.T) {
 	if err != nil || len(rules.Groups) != 1 || len(rules.Groups[0].Rules) != 2 {
 		t.Fatalf("rules: %+v, %v", rules, err)
 	}
-	if g := rules.Groups[0]; g.Name != "calls" || g.Interval != 1 {
+	if g := rules.Groups[0]; g.Name != "calls" || g.Interval != 0.1 {
 		t.Errorf("group %+v", g)
 	}
 	if r, ok := rules.Groups[0].Rules[0].(apiv1.RecordingRule); !ok || r.Name != "calls:sum" || r.Query != "sum(calls_total)" || r.Health != apiv1.RuleHealthGood {

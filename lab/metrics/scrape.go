@@ -86,13 +86,6 @@ func newScrapes(cfg Config, data storage.AppendableV2, reg prometheus.Registerer
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	parsed, err := scrapeConfig(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := manager.ApplyConfig(parsed); err != nil {
-		return nil, fmt.Errorf("metrics: scrape configuration: %w", err)
-	}
 	return manager, nil
 }
 

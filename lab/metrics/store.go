@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/scrape"
@@ -26,7 +28,8 @@ import (
 // each.
 const exemplars = 20_000
 
-// closeGrace bounds how long Close waits for HTTP queries under way.
+// closeGrace bounds how long Close waits for HTTP queries under way, and for a
+// start that is not over yet.
 const closeGrace = 2 * time.Second
 
 // Store scrapes, keeps and answers while a run goes on. All methods are safe for
@@ -42,8 +45,8 @@ type Store struct {
 	mux      *http.ServeMux
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
-	updates  chan map[string][]*targetgroup.Group
-	done     chan struct{}
+	updates  chan map[string][]*targetgroup.Group // the latest one not yet taken
+	closing  atomic.Bool
 	close    func() error
 
 	mu   sync.Mutex
@@ -84,6 +87,10 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
+	scraping, err := scrapeConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
 	p := newParser()
 	engine := newEngine(cfg, p)
 	life, cancel := context.WithCancel(context.Background())
@@ -103,8 +110,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		listener: listener,
 		mux:      http.NewServeMux(),
 		cancel:   cancel,
-		updates:  make(chan map[string][]*targetgroup.Group),
-		done:     make(chan struct{}),
+		updates:  make(chan map[string][]*targetgroup.Group, 1),
 		lab:      make(map[string]Target),
 	}
 	s.close = sync.OnceValue(s.shut)
@@ -114,7 +120,8 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	})
 	s.server = &http.Server{Handler: s.mux, ReadHeaderTimeout: 5 * time.Second}
 	s.running.Go(func() { _ = s.server.Serve(listener) })
-	s.running.Go(func() { _ = scrapes.Run(s.updates) })
+	s.update() // with no targets: makes the scrape pools
+	s.running.Go(func() { s.scrape(scraping) })
 	s.running.Go(ruled.Run)
 	return s, nil
 }
@@ -162,8 +169,37 @@ func (s *Store) Gatherer(job string, g prometheus.Gatherer) {
 // update hands the targets on; s.mu is held.
 func (s *Store) update() {
 	select {
-	case s.updates <- groups(s.mesh, s.lab):
-	case <-s.done:
+	case <-s.updates: // out of date before anybody saw it
+	default:
+	}
+	s.updates <- groups(s.mesh, s.lab)
+}
+
+// scrape scrapes until the store is closed. The manager takes its configuration
+// here and not in Open, since it looks this machine's name up in the DNS on the
+// way, which takes seconds where there is none.
+func (s *Store) scrape(cfg *config.Config) {
+	if err := s.scrapes.ApplyConfig(cfg); err != nil {
+		s.cfg.Log.Error("no replica is scraped: the scrape configuration is refused", "error", err)
+		return
+	}
+	if !s.closing.Load() {
+		_ = s.scrapes.Run(s.updates) // always nil
+	}
+}
+
+// settle waits until the manager has made its pools: one that it makes after it
+// was stopped nobody would stop.
+func (s *Store) settle() {
+	deadline := time.After(closeGrace)
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for len(s.scrapes.ScrapePools()) == 0 {
+		select {
+		case <-again.C:
+		case <-deadline: // it is still at its configuration, and will find the store closing
+			return
+		}
 	}
 }
 
@@ -172,7 +208,8 @@ func (s *Store) update() {
 func (s *Store) Close() error { return s.close() }
 
 func (s *Store) shut() error {
-	close(s.done)
+	s.settle()
+	s.closing.Store(true)
 	s.scrapes.Stop()
 	s.rules.Stop()
 	s.cancel()

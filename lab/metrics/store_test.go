@@ -248,3 +248,14 @@ func TestEveryAlertSaysWhatToDo(t *testing.T) {
 		t.Error("no alerts")
 	}
 }
+
+func TestOpenedAndClosedAtOnce(t *testing.T) {
+	r := newReplica(t)
+	for range 20 { // leaks show when all tests are over
+		s := open(t, Config{})
+		s.SetTargets([]Target{r.target("one")})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
