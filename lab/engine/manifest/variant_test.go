@@ -10,9 +10,15 @@ import (
 	"spillway.dev/lab/engine/local/podenv"
 )
 
+// One rendering of the whole mesh is dear: everything that is known of a component
+// is checked on the same one.
 func TestEveryComponentIsUnderstood(t *testing.T) {
 	root := filepath.Join(repository, "k8s")
 	entries, err := os.ReadDir(filepath.Join(root, componentsDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := Load(root, "overlays/local")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,46 +33,40 @@ func TestEveryComponentIsUnderstood(t *testing.T) {
 				t.Errorf("%s: no rule says what becomes of %s (%v)", entry.Name(), i.What, i.Objects)
 			}
 		}
+		// Who calls whom is the same by whatever way, so that the mesh stops in the
+		// same order.
+		if got, want := m.Stages(), plain.Stages(); !slices.EqualFunc(got, want, slices.Equal[[]string]) {
+			t.Errorf("%s: stages %v, want %v", entry.Name(), got, want)
+		}
+		if strings.HasPrefix(entry.Name(), "balancing-") {
+			checkClusterIP(t, entry.Name(), m)
+		}
 	}
 }
 
-func TestClusterIPReplacesTheMeshForEveryCaller(t *testing.T) {
-	root := filepath.Join(repository, "k8s")
-	for _, component := range []string{"balancing-clusterip", "balancing-max-age"} {
-		m, err := LoadVariant(root, "overlays/local", Variant{Components: []string{component}}, t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		plain, err := Load(root, "overlays/local")
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Who calls whom is the same by either way, so that the mesh stops in the
-		// same order.
-		if got, want := m.Stages(), plain.Stages(); !slices.EqualFunc(got, want, slices.Equal[[]string]) {
-			t.Errorf("%s: stages %v, want %v", component, got, want)
-		}
-		aged := 0
-		for _, d := range m.Deployments {
-			for _, e := range d.Spec.Template.Spec.Containers[0].Env {
-				if strings.HasPrefix(e.Value, "xds:///") {
-					t.Errorf("%s: %s still has %s=%s", component, d.Name, e.Name, e.Value)
-				}
-				aged += strings.Count(e.Name, "SPILLWAY_GRPC_MAX_CONNECTION_AGE")
+// checkClusterIP checks that no caller is left on the mesh's own balancing.
+func checkClusterIP(t *testing.T, component string, m *Mesh) {
+	t.Helper()
+	aged := 0
+	for _, d := range m.Deployments {
+		for _, e := range d.Spec.Template.Spec.Containers[0].Env {
+			if strings.HasPrefix(e.Value, "xds:///") {
+				t.Errorf("%s: %s still has %s=%s", component, d.Name, e.Name, e.Value)
 			}
+			aged += strings.Count(e.Name, "SPILLWAY_GRPC_MAX_CONNECTION_AGE")
 		}
-		if want := map[string]int{"balancing-max-age": 7}[component]; aged != want {
-			t.Errorf("%s: %d callees end old connections, want %d", component, aged, want)
-		}
-		// The kubelet's rules put the addresses in.
-		d := m.Deployment("catalog")
-		env, _, err := podenv.Container(d.Spec.Template.Spec.Containers[0], podenv.Source{
-			Pod: podenv.Pod{Labels: d.Spec.Template.Labels}, ConfigMaps: m.ConfigMaps,
-			Links: map[string]string{"INVENTORY_SERVICE_HOST": "127.0.0.1", "INVENTORY_SERVICE_PORT": "9"},
-		})
-		if err != nil || !slices.Contains(env, "SPILLWAY_INVENTORY_TARGET=127.0.0.1:9") || !*d.Spec.Template.Spec.EnableServiceLinks {
-			t.Errorf("%s: environment %q, %v", component, env, err)
-		}
+	}
+	if want := map[string]int{"balancing-max-age": 7}[component]; aged != want {
+		t.Errorf("%s: %d callees end old connections, want %d", component, aged, want)
+	}
+	// The kubelet's rules put the addresses in.
+	d := m.Deployment("catalog")
+	env, _, err := podenv.Container(d.Spec.Template.Spec.Containers[0], podenv.Source{
+		Pod: podenv.Pod{Labels: d.Spec.Template.Labels}, ConfigMaps: m.ConfigMaps,
+		Links: map[string]string{"INVENTORY_SERVICE_HOST": "127.0.0.1", "INVENTORY_SERVICE_PORT": "9"},
+	})
+	if err != nil || !slices.Contains(env, "SPILLWAY_INVENTORY_TARGET=127.0.0.1:9") || !*d.Spec.Template.Spec.EnableServiceLinks {
+		t.Errorf("%s: environment %q, %v", component, env, err)
 	}
 }
 

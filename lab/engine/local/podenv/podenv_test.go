@@ -132,3 +132,22 @@ func TestContainerErrors(t *testing.T) {
 		t.Error("envFrom of a missing ConfigMap is no error")
 	}
 }
+
+// The variables that tell of Services come last in everything.
+func TestLinks(t *testing.T) {
+	s := source
+	s.Links = map[string]string{"ECHO_SERVICE_HOST": "127.0.0.1", "ECHO_SERVICE_PORT": "9", "SET": "by a link"}
+	env, args, err := Container(corev1.Container{
+		Env:  []corev1.EnvVar{{Name: "TARGET", Value: "$(ECHO_SERVICE_HOST):$(ECHO_SERVICE_PORT)"}, {Name: "SET", Value: "by the manifest"}},
+		Args: []string{"$(ECHO_SERVICE_PORT)"},
+	}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"ECHO_SERVICE_HOST=127.0.0.1", "ECHO_SERVICE_PORT=9", "SET=by the manifest", "TARGET=127.0.0.1:9"}; !slices.Equal(env, want) {
+		t.Errorf("environment %q, want %q", env, want)
+	}
+	if !slices.Equal(args, []string{"9"}) {
+		t.Errorf("arguments %q", args)
+	}
+}

@@ -59,6 +59,49 @@ func TestProcess(t *testing.T) {
 	}
 }
 
+func TestProcessesAreAsNiceAsTheirSpawner(t *testing.T) {
+	polite, ledger := newSpawner(t)
+	nicer := NewSpawner(ledger, 19)
+	t.Cleanup(nicer.Close)
+	niceness := func(s *Spawner) string {
+		t.Helper()
+		var out output
+		p, err := s.Start(Spec{Name: "nice", Path: "/usr/bin/env", Args: []string{"nice"}, Env: os.Environ(), Output: &out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.Done()
+		return out.String()
+	}
+	// What this test was started with is its processes' too.
+	before := niceness(polite)
+	if got := niceness(nicer); got != "19\n" {
+		t.Errorf("niceness %q, want 19", got)
+	}
+	if got := niceness(polite); got != before {
+		t.Errorf("niceness of another spawner %q, want %q", got, before)
+	}
+}
+
+func TestPausedProcess(t *testing.T) {
+	s, _ := newSpawner(t)
+	var out output
+	p, err := s.Start(Spec{Name: "sh", Path: "/bin/sh", Args: []string{"-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"}, Env: os.Environ(), Output: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { return strings.HasSuffix(out.String(), "ready\n") })
+	p.Pause()
+	p.Terminate() // it hears of it when it goes on
+	p.Resume()
+	<-p.Done()
+	if p.Ended() != "exit code 5" {
+		t.Errorf("ended with %s", p.Ended())
+	}
+	p.Pause() // nobody is there
+	p.Resume()
+}
+
 func TestProcessGroupEndsWithItsLeader(t *testing.T) {
 	s, _ := newSpawner(t)
 	var out output
