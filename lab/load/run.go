@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,8 @@ const grace = 2 * time.Second
 // seconds after their deadline are counted as NoAnswer and left alone. The
 // error is about plan only.
 func Run(ctx context.Context, plan Plan, gateway Gateway, progress func(Tick)) (*Record, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	return run(ctx, plan, gateway, progress, preciseAlarm)
 }
 

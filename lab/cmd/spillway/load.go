@@ -144,6 +144,7 @@ func (f loadFlags) plan() (load.Plan, error) {
 // offer puts the load on the target, or on the running mesh and then asks its
 // replicas how late they were.
 func (a *app) offer(ctx context.Context, plan load.Plan, f loadFlags) (*load.Record, error) {
+	load.MakeRoom()
 	progress := func(t load.Tick) { t.WriteText(a.err) }
 	if f.target != "" {
 		gateway, closeGateway, err := reach(f.target, f.http)
