@@ -88,6 +88,13 @@ func TestSixtyReplicas(t *testing.T) {
 	}
 	t.Logf("idle: the engine takes %.1f %% of a core, all others %.1f %%; %d MiB are resident, %d of them the engine's",
 		100*own, 100*mesh, bytes>>20, resident(t, os.Getpid())>>20)
+	for _, w := range m.workloads() {
+		var each int64
+		for _, r := range w.GetReplicas() {
+			each += resident(t, int(r.GetPid()))
+		}
+		t.Logf("%-9s %d × %.1f MiB", w.GetName(), len(w.GetReplicas()), float64(each)/float64(len(w.GetReplicas()))/(1<<20))
+	}
 	if bytes >= most {
 		t.Errorf("%d MiB resident, want less than %d", bytes>>20, most>>20)
 	}
@@ -96,6 +103,15 @@ func TestSixtyReplicas(t *testing.T) {
 			t.Errorf("%s: %v", name, w)
 		}
 	}
+}
+
+func (m *mesh) workloads() []*enginev1.Workload {
+	m.t.Helper()
+	list, err := m.api.ListWorkloads(m.t.Context(), &enginev1.ListWorkloadsRequest{})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return list.GetWorkloads()
 }
 
 // redisPID reads Redis' process id from the engine's ledger.
