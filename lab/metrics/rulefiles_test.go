@@ -30,7 +30,6 @@ const rulesDir = "../../k8s/observability/prometheus/rules"
 type ruleTests struct {
 	RuleFiles          []string       `yaml:"rule_files"`
 	EvaluationInterval model.Duration `yaml:"evaluation_interval"`
-	FuzzyCompare       bool           `yaml:"fuzzy_compare"` // ours always is
 	Tests              []ruleTest     `yaml:"tests"`
 }
 
