@@ -37,6 +37,7 @@ func Offer(ctx context.Context, in io.Reader, out io.Writer, gateway load.Gatewa
 	if err := plan.Resolve("."); err != nil {
 		return err
 	}
+	load.MakeRoom()
 	lines := json.NewEncoder(out)
 	begin := time.Now()
 	if err := lines.Encode(Message{Begin: &begin}); err != nil {
