@@ -53,9 +53,7 @@ func TestPausedReplicaGoesOn(t *testing.T) {
 	if err != nil || !slices.Equal(names, []string{before[0].GetName()}) {
 		t.Fatalf("paused %v, %v; want the oldest", names, err)
 	}
-	if got := state(t, before[0].GetPid()); got != "T" {
-		t.Errorf("the process is in state %s, want T", got)
-	}
+	until(t, "the process stands still", func() bool { return state(t, before[0].GetPid()) == "T" })
 	if r := b.workload("echo").GetReplicas()[0]; r.GetReason() != "paused" || r.GetPhase() != enginev1.ReplicaPhase_REPLICA_PHASE_RUNNING {
 		t.Errorf("the paused replica is %v", r)
 	}
