@@ -28,8 +28,6 @@ const (
 	// many of the slowest are in the report.
 	keptTraces  = 2000
 	shownTraces = 5
-	// niceness of the replicas: an arrival must not wait for their work.
-	niceness = 5
 )
 
 // trial is one run of one variant.
@@ -62,7 +60,7 @@ func (t *trial) do(ctx context.Context) error {
 			Root: t.options.Root, StateDir: state, Log: t.options.Log, Traces: traces, Conductor: t.options.Conductor,
 			Variant:  manifest.Variant{Components: t.variant.Components, Patches: t.variant.Patches},
 			Nodes:    t.variant.Nodes,
-			Niceness: niceness,
+			Yield:    true, // an arrival must not wait for a replica's work
 			Progress: t.event,
 		},
 		Timelapse: t.options.Timelapse, MetricsDir: filepath.Join(t.dir(), "metrics"), Log: t.options.Log,

@@ -16,7 +16,7 @@ func TestConductorThatCannotStartLeavesNoSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spawner := process.NewSpawner(ledger, 0)
+	spawner := process.NewSpawner(ledger, false)
 	defer spawner.Close()
 	hub, err := logs.NewHub(filepath.Join(dir, "logs"))
 	if err != nil {

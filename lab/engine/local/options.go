@@ -45,9 +45,10 @@ type Options struct {
 	// everything runs but the replicas and before the socket is served; an error
 	// ends Up.
 	Register func(*Engine, grpc.ServiceRegistrar) error
-	// Niceness of the replicas, 0 to 19: with more than 0 the system gives them the
-	// CPU only when nothing else wants it.
-	Niceness int
+	// Yield has the replicas get the CPU only when nothing else wants it: a load
+	// generator beside them is then on time. They starve on a host that is busy
+	// with other things.
+	Yield bool
 }
 
 func (o Options) overlay() string { return cmp.Or(o.Overlay, overlay) }

@@ -80,8 +80,8 @@ func (e *Engine) up(ctx context.Context) error {
 	if e.logs, err = logs.NewHub(logDir); err != nil {
 		return err
 	}
-	e.spawner = process.NewSpawner(e.ledger, 0)
-	e.replicas = process.NewSpawner(e.ledger, e.options.Niceness)
+	e.spawner = process.NewSpawner(e.ledger, false)
+	e.replicas = process.NewSpawner(e.ledger, e.options.Yield)
 	if err := e.startStores(ctx); err != nil {
 		return err
 	}

@@ -10,8 +10,11 @@ func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
 
-// beNice does nothing: here niceness belongs to processes.
-func beNice(int) {}
+// yieldSelf does nothing: here priorities belong to processes.
+func yieldSelf() {}
 
-// makeNice makes a child nicer.
-func makeNice(pid, niceness int) { _ = unix.Setpriority(unix.PRIO_PROCESS, pid, niceness) }
+// lowest is the highest niceness there is.
+const lowest = 19
+
+// makeYield makes a child as nice as can be.
+func makeYield(pid int) { _ = unix.Setpriority(unix.PRIO_PROCESS, pid, lowest) }

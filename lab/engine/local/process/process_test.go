@@ -2,15 +2,18 @@ package process
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -38,7 +41,7 @@ func newSpawner(t *testing.T) (*Spawner, *Ledger) {
 	if err != nil || len(left) != 0 {
 		t.Fatalf("a new ledger: %v, %v", left, err)
 	}
-	s := NewSpawner(ledger, 0)
+	s := NewSpawner(ledger, false)
 	t.Cleanup(s.Close)
 	return s, ledger
 }
@@ -59,27 +62,32 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-func TestProcessesAreAsNiceAsTheirSpawner(t *testing.T) {
-	polite, ledger := newSpawner(t)
-	nicer := NewSpawner(ledger, 19)
-	t.Cleanup(nicer.Close)
-	niceness := func(s *Spawner) string {
+// TestProcessesOfOneThatYields looks at the class in which the system runs them:
+// on Linux, from their first instruction on.
+func TestProcessesOfOneThatYields(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return // elsewhere a child yields a moment after its start
+	}
+	plain, ledger := newSpawner(t)
+	yielding := NewSpawner(ledger, true)
+	t.Cleanup(yielding.Close)
+	policy := func(s *Spawner) string {
 		t.Helper()
 		var out output
-		p, err := s.Start(Spec{Name: "nice", Path: "/usr/bin/env", Args: []string{"nice"}, Env: os.Environ(), Output: &out})
+		// The 41st field of proc_pid_stat(5) is the scheduling policy.
+		p, err := s.Start(Spec{Name: "sh", Path: "/bin/sh", Args: []string{"-c", "cut -d ' ' -f 41 /proc/self/stat"}, Env: os.Environ(), Output: &out})
 		if err != nil {
 			t.Fatal(err)
 		}
 		<-p.Done()
-		return out.String()
+		return strings.TrimSpace(out.String())
 	}
-	// What this test was started with is its processes' too.
-	before := niceness(polite)
-	if got := niceness(nicer); got != "19\n" {
-		t.Errorf("niceness %q, want 19", got)
+	before := policy(plain)
+	if got, want := policy(yielding), fmt.Sprint(unix.SCHED_IDLE); got != want {
+		t.Errorf("policy %q, want %s", got, want)
 	}
-	if got := niceness(polite); got != before {
-		t.Errorf("niceness of another spawner %q, want %q", got, before)
+	if got := policy(plain); got != before {
+		t.Errorf("policy of another spawner %q, want %q", got, before)
 	}
 }
 

@@ -35,26 +35,26 @@ type Spec struct {
 	Files []*os.File
 }
 
-// Spawner starts processes, all of one niceness. Close must be called after the
+// Spawner starts processes. Close must be called after the
 // last has ended. Safe for concurrent use.
 type Spawner struct {
-	ledger   *Ledger
-	niceness int
-	starts   chan func()
-	thread   sync.WaitGroup
+	ledger *Ledger
+	yields bool
+	starts chan func()
+	thread sync.WaitGroup
 }
 
-// NewSpawner returns a spawner that writes down in ledger what runs. niceness, 0
-// to 19, is that of every process it starts.
-func NewSpawner(ledger *Ledger, niceness int) *Spawner {
-	s := &Spawner{ledger: ledger, niceness: niceness, starts: make(chan func())}
+// NewSpawner returns a spawner that writes down in ledger what runs. The
+// processes of one that yields get the CPU only when nothing else wants it.
+func NewSpawner(ledger *Ledger, yields bool) *Spawner {
+	s := &Spawner{ledger: ledger, yields: yields, starts: make(chan func())}
 	s.thread.Go(func() {
 		// The kernel signals a child when the thread that made it ends, not the
 		// process. So every child is made by one thread that stays.
-		// The thread is not given back to others: on Linux it is nice itself.
+		// The thread is not given back to others: on Linux it yields itself.
 		runtime.LockOSThread()
-		if niceness > 0 {
-			beNice(niceness)
+		if yields {
+			yieldSelf()
 		}
 		for start := range s.starts {
 			start()
@@ -93,8 +93,8 @@ func (s *Spawner) Start(spec Spec) (*Process, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
-	if s.niceness > 0 {
-		makeNice(cmd.Process.Pid, s.niceness)
+	if s.yields {
+		makeYield(cmd.Process.Pid)
 	}
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	if err := s.ledger.add(spec.Name, cmd.Process.Pid); err != nil {
