@@ -18,6 +18,7 @@ import (
 	"spillway.dev/lab/engine/client"
 	"spillway.dev/lab/engine/local"
 	"spillway.dev/lab/engine/manifest"
+	"spillway.dev/lab/rig"
 	"spillway.dev/lab/trace"
 	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
 )
@@ -46,9 +47,14 @@ func TestSixtyReplicas(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "state")
 	begin := time.Now()
-	engine, err := local.Up(t.Context(), local.Options{
-		Root: root, StateDir: dir, Log: slog.New(slog.DiscardHandler), Traces: trace.NewStore(10),
-		Conductor: []string{binary(t), "conductor"}, Variant: v,
+	log := slog.New(slog.DiscardHandler)
+	lab, err := rig.Up(t.Context(), rig.Options{
+		Engine: local.Options{
+			Root: root, StateDir: dir, Log: log, Traces: trace.NewStore(10),
+			Conductor: []string{binary(t), "conductor"}, Variant: v,
+		},
+		Timelapse: 10, // scrapes, rules and autoscaler as busy as experiments have them
+		Log:       log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -56,13 +62,13 @@ func TestSixtyReplicas(t *testing.T) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := engine.Down(ctx); err != nil {
+		if err := lab.Down(ctx); err != nil {
 			t.Error(err)
 		}
 	})
 	wait, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	if err := engine.WaitReady(wait); err != nil {
+	if err := lab.Engine.WaitReady(wait); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("60 replicas are ready after %v", time.Since(begin).Round(10*time.Millisecond))
@@ -86,7 +92,7 @@ func TestSixtyReplicas(t *testing.T) {
 	for _, pid := range all {
 		bytes += resident(t, pid)
 	}
-	t.Logf("idle: the engine takes %.1f %% of a core, all others %.1f %%; %d MiB are resident, %d of them the engine's",
+	t.Logf("idle: the engine with metrics store and autoscaler takes %.1f %% of a core, all others %.1f %%; %d MiB are resident, %d of them the engine's",
 		100*own, 100*mesh, bytes>>20, resident(t, os.Getpid())>>20)
 	for _, w := range m.workloads() {
 		var each int64
