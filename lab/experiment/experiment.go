@@ -64,7 +64,8 @@ type Moment struct {
 
 // Run runs the scenario and writes the report into options.Dir. When ctx ends
 // the run under way is cut short, and what was measured until then is reported
-// all the same, as not valid. The error is about what could not be run.
+// all the same, as not valid. The error is about what could not be run; what ran
+// before it is reported too.
 func Run(ctx context.Context, options Options) (*report.Result, error) {
 	variants, err := options.Scenario.Select(options.Variants)
 	if err != nil {
@@ -81,19 +82,24 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 		return nil, err
 	}
 	result := newResult(options)
-	runs := len(variants) * options.Repeat
+	runs, ran := len(variants)*options.Repeat, 0
 	measures := make(map[string]map[string]measure.Summary)
+	var failed error
 	for i, v := range variants {
 		var done []*trial
 		for n := range options.Repeat {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || failed != nil {
 				break
 			}
 			t := &trial{options: options, scaled: scaled, variant: v, repeat: n, run: i*options.Repeat + n + 1, runs: runs}
-			if err := t.do(ctx); err != nil {
-				return nil, fmt.Errorf("variant %s, run %d: %w", v.Name, n+1, err)
+			err := t.do(ctx)
+			if t.measures != nil {
+				done, ran = append(done, t), ran+1
 			}
-			done = append(done, t)
+			// That nothing was measured because ctx ended is no failure.
+			if err != nil && (ctx.Err() == nil || t.measures != nil) {
+				failed = fmt.Errorf("variant %s, run %d: %w", v.Name, n+1, err)
+			}
 		}
 		if len(done) == 0 {
 			break
@@ -108,11 +114,17 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 		}
 	}
 	if len(result.Variants) == 0 {
+		if failed != nil {
+			return nil, failed
+		}
 		return nil, errors.New("stopped before anything was measured")
+	}
+	if ran < runs {
+		result.Invalid = append(result.Invalid, fmt.Sprintf("only %d of %d runs were made", ran, runs))
 	}
 	result.Valid = len(result.Invalid) == 0
 	result.judge(options.Scenario, measures)
-	if err := report.Write(options.Dir, &result.Result); err != nil {
+	if err := errors.Join(failed, report.Write(options.Dir, &result.Result)); err != nil {
 		return nil, err
 	}
 	return &result.Result, nil

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"spillway.dev/lab/autoscaler"
 	"spillway.dev/lab/load"
 	"spillway.dev/lab/measure"
 	"spillway.dev/lab/report"
@@ -52,6 +53,8 @@ func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record 
 			r.Actions = append(r.Actions, a)
 		}
 	}
+	events, _, _ := mesh.Autoscaler.Events().After(0)
+	r.Warnings = warnings(events, record.Begin, lapse, end)
 	slices.SortStableFunc(r.Actions, func(a, b measure.Action) int { return cmp.Compare(a.T, b.T) })
 	read := reader{store: mesh.Metrics, begin: record.Begin, length: time.Duration(record.ElapsedS * float64(time.Second)), timelapse: lapse}
 	if err := read.into(ctx, r, t.scaled, s.Visits); err != nil {
@@ -60,6 +63,24 @@ func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record 
 	t.recording, t.measures = r, measure.Measures(r)
 	t.traces = slowest(traces, record, lapse)
 	return nil
+}
+
+// warnings merges what the autoscaler complained of while load was offered.
+func warnings(events []autoscaler.Event, begin time.Time, timelapse, end float64) []measure.Warning {
+	var all []measure.Warning
+	for _, e := range events {
+		at := e.At.Sub(begin).Seconds() * timelapse
+		if e.Type != "Warning" || at < 0 || at > end {
+			continue
+		}
+		i := slices.IndexFunc(all, func(w measure.Warning) bool { return w.Service == e.Name && w.Reason == e.Reason })
+		if i < 0 {
+			i = len(all)
+			all = append(all, measure.Warning{Service: e.Name, Reason: e.Reason, First: at})
+		}
+		all[i].Count, all[i].Last, all[i].Message = all[i].Count+1, at, e.Message
+	}
+	return all
 }
 
 // offered takes over what the generator counted.

@@ -41,8 +41,38 @@ var rules = []struct {
 		func(s *measure.Service) *measure.Series { return &s.Running }},
 }
 
+// settlePatience bounds the wait for the last scrapes.
+const settlePatience = 10 * time.Second
+
+// settle waits until every replica has been scraped after the load: what callers
+// began and what callees began is then told of the same calls.
+func (q reader) settle(ctx context.Context) error {
+	over := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	defer cancel()
+	ticker := time.NewTicker(q.store.Interval() / 4)
+	defer ticker.Stop()
+	for {
+		oldest, err := q.store.Query(ctx, `min(timestamp(up{pod!=""}))`, time.Now())
+		if err != nil {
+			return fmt.Errorf("wait for the last scrapes: %w", err)
+		}
+		if len(oldest) == 1 && oldest[0].F > float64(over.UnixMilli())/1000 {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil // a replica that stands still is told of by its gap
+		}
+	}
+}
+
 // into reads everything into the recording.
 func (q reader) into(ctx context.Context, r *measure.Recording, scaled map[string]bool, visits map[string]map[string]float64) error {
+	if err := q.settle(ctx); err != nil {
+		return err
+	}
 	services := make(map[string]*measure.Service)
 	for _, rule := range rules {
 		matrix, err := q.matrix(ctx, rule.name)

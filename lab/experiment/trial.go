@@ -83,18 +83,19 @@ func (t *trial) do(ctx context.Context) error {
 func (t *trial) measure(ctx context.Context, mesh *rig.Rig, state string, traces *trace.Store) error {
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
+	// Knobs can be set once a replica has declared them.
+	if err := mesh.Engine.WaitReady(starting); err != nil {
+		return err
+	}
+	if err := t.slowStarts(starting, mesh); err != nil {
+		return err
+	}
 	for service, knobs := range t.variant.Knobs {
 		for name, value := range knobs {
 			if _, err := mesh.Faults.SetKnob(starting, service, name, value); err != nil {
 				return fmt.Errorf("knob %s of %s: %w", name, service, err)
 			}
 		}
-	}
-	if err := mesh.Engine.WaitReady(starting); err != nil {
-		return err
-	}
-	if err := t.slowStarts(starting, mesh); err != nil {
-		return err
 	}
 	line := plan(t.options.Scenario, t.options.Timelapse)
 	offered := t.variant.Load

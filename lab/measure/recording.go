@@ -30,6 +30,9 @@ type Recording struct {
 	Edges    []Edge    `json:"edges,omitempty"`
 	// Actions are the changes of desired replicas, in order of T.
 	Actions []Action `json:"actions,omitempty"`
+	// Warnings are what the autoscaler complained of while load was offered, in
+	// order of First.
+	Warnings []Warning `json:"warnings,omitempty"`
 	// Faults are the faults that were in force, in order of From. One that has
 	// no duration, such as a kill, has To equal to From.
 	Faults []Window `json:"faults,omitempty"`
@@ -194,6 +197,19 @@ type Action struct {
 	To      int     `json:"to"`
 	// Reason is in the words of who did it.
 	Reason string `json:"reason,omitempty"`
+}
+
+// Warning is one complaint of an autoscaler, such as FailedGetResourceMetric,
+// however often it came.
+type Warning struct {
+	Service string `json:"service"`
+	Reason  string `json:"reason"`
+	// Message is that of the last time.
+	Message string `json:"message"`
+	Count   int    `json:"count"`
+	// First and Last are when it came, in scenario seconds.
+	First float64 `json:"first"`
+	Last  float64 `json:"last"`
 }
 
 // Window is a time from From to To with a name.

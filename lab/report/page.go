@@ -202,6 +202,16 @@ func edgeTable(v Variant) dataTable {
 	return t
 }
 
+// warnings lists what autoscalers complained of.
+func warnings(variant string, all []measure.Warning) dataTable {
+	list := dataTable{Summary: variant + ": warnings of the autoscalers", Caption: "What autoscalers could not do with " + variant,
+		Columns: []string{"First", "Last", "Times", "Service", "Reason", "Message"}}
+	for _, w := range all {
+		list.Rows = append(list.Rows, []string{clock(w.First), clock(w.Last), strconv.Itoa(w.Count), w.Service, w.Reason, w.Message})
+	}
+	return list
+}
+
 // actionTables counts the scaling actions by service and lists them.
 func actionTables(d drawn, order []string) (*dataTable, []dataTable) {
 	counts := &dataTable{Caption: "How often each service was scaled up (▲) and down (▼)", Columns: []string{"Service"}}
@@ -209,10 +219,16 @@ func actionTables(d drawn, order []string) (*dataTable, []dataTable) {
 	var any bool
 	for i, v := range d.variants {
 		counts.Columns = append(counts.Columns, letter(i)+" "+v.Name)
-		if v.Recording == nil || len(v.Recording.Actions) == 0 {
+		if v.Recording == nil || len(v.Recording.Actions)+len(v.Recording.Warnings) == 0 {
 			continue
 		}
 		any = true
+		if len(v.Recording.Warnings) > 0 {
+			lists = append(lists, warnings(letter(i)+" "+v.Name, v.Recording.Warnings))
+		}
+		if len(v.Recording.Actions) == 0 {
+			continue
+		}
 		list := dataTable{Summary: letter(i) + " " + v.Name + ": every scaling action", Caption: "Scaling actions with " + v.Name, Columns: []string{"Time", "Service", "From", "To", "Reason"}}
 		for _, a := range v.Recording.Actions {
 			list.Rows = append(list.Rows, []string{clock(a.T), a.Service, strconv.Itoa(a.From), strconv.Itoa(a.To), a.Reason})

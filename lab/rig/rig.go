@@ -79,8 +79,8 @@ func Up(ctx context.Context, options Options) (*Rig, error) {
 		r.Engine = e
 		return r.wire(ctx, background, scaling, options, to)
 	}
-	var err error
-	if r.Engine, err = local.Up(ctx, engine); err != nil {
+	// Who runs by now reads r.Engine: it is set before them, and never again.
+	if _, err := local.Up(ctx, engine); err != nil {
 		return nil, errors.Join(err, r.end(ctx))
 	}
 	return r, nil

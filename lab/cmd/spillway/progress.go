@@ -59,7 +59,7 @@ func (p *progress) show(m experiment.Moment) {
 	}
 }
 
-// finish leaves what is drawn.
+// finish takes away what is drawn.
 func (p *progress) finish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

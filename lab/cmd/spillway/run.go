@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -104,6 +105,9 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 	}
 	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
 	autoscaler.RouteKlog(log)
+	// What this process does in bursts, such as the rules of the metrics store,
+	// must leave a core to the arrivals, which are another process's.
+	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
 	board := newProgress(a.err, isTerminal(a.err), width(a.err))
 	fmt.Fprintf(a.err, "%s: %s\n", s.Name, s.Question)
 	result, err := experiment.Run(ctx, experiment.Options{
