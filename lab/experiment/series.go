@@ -41,20 +41,21 @@ var rules = []struct {
 		func(s *measure.Service) *measure.Series { return &s.Running }},
 }
 
-// settlePatience bounds the wait for the last scrapes.
+// settlePatience bounds the wait for the last scrapes where two intervals between
+// scrapes are shorter.
 const settlePatience = 10 * time.Second
 
 // settle waits until every replica has been scraped after the load: what callers
 // began and what callees began is then told of the same calls.
 func (q reader) settle(ctx context.Context) error {
 	over := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	ctx, cancel := context.WithTimeout(ctx, max(settlePatience, 2*q.store.Interval()))
 	defer cancel()
 	ticker := time.NewTicker(q.store.Interval() / 4)
 	defer ticker.Stop()
 	for {
 		oldest, err := q.store.Query(ctx, `min(timestamp(up{pod!=""}))`, time.Now())
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("wait for the last scrapes: %w", err)
 		}
 		if len(oldest) == 1 && oldest[0].F > float64(over.UnixMilli())/1000 {
@@ -202,7 +203,7 @@ func (q reader) lateness(ctx context.Context, services map[string]*measure.Servi
 
 // replicas reads who was ready when, and what each had to do.
 func (q reader) replicas(ctx context.Context, services map[string]*measure.Service) error {
-	ready, err := q.matrix(ctx, `kube_pod_status_ready{condition="true"} == 1`)
+	ready, err := q.matrix(ctx, `label_replace(kube_pod_status_ready{condition="true"} == 1, "service", "$1", "pod", "(.*)-[^-]+-[^-]+")`)
 	if err != nil {
 		return err
 	}
@@ -211,18 +212,22 @@ func (q reader) replicas(ctx context.Context, services map[string]*measure.Servi
 		return err
 	}
 	of := make(map[string]measure.Series)
-	service := make(map[string]string)
 	for _, s := range calls {
-		pod := s.Metric.Get("pod")
-		of[pod], service[pod] = q.series(s), s.Metric.Get("service")
+		of[s.Metric.Get("pod")] = q.series(s)
 	}
 	for _, s := range ready {
-		pod, points := s.Metric.Get("pod"), q.series(s)
-		if owner := services[service[pod]]; owner != nil && len(points) > 0 {
-			owner.Replicas = append(owner.Replicas, measure.Replica{
-				Name: pod, From: points[0].T, To: points[len(points)-1].T + q.step().Seconds()*q.timelapse, Calls: of[pod],
-			})
+		owner, points := services[s.Metric.Get("service")], q.series(s)
+		if owner == nil || len(points) == 0 {
+			continue
 		}
+		name, from := s.Metric.Get("pod"), points[0].T
+		own := of[name]
+		if len(own) == 0 || own[0].T > from { // it tells of calls from its first one on; before, it had none
+			own = slices.Insert(own, 0, measure.Point{T: from})
+		}
+		owner.Replicas = append(owner.Replicas, measure.Replica{
+			Name: name, From: from, To: points[len(points)-1].T + q.step().Seconds()*q.timelapse, Calls: own,
+		})
 	}
 	return nil
 }
