@@ -54,9 +54,9 @@ func plan(s *scenario.Scenario, timelapse float64) *timeline {
 }
 
 // run does every step at its time, counted from begin, until all are done or ctx
-// ends. A step that fails ends the run: what came after would answer another
-// question.
-func (t *timeline) run(ctx context.Context, r *rig.Rig, begin time.Time, timelapse float64) error {
+// ends, and tells of it. A step that fails ends the run: what came after would
+// answer another question.
+func (t *timeline) run(ctx context.Context, r *rig.Rig, begin time.Time, timelapse float64, told func(text string)) error {
 	for _, s := range t.steps {
 		timer := time.NewTimer(time.Until(begin.Add(time.Duration(float64(s.at) / timelapse))))
 		select {
@@ -65,9 +65,13 @@ func (t *timeline) run(ctx context.Context, r *rig.Rig, begin time.Time, timelap
 			timer.Stop()
 			return nil
 		}
-		if err := s.do(ctx, r); err != nil && ctx.Err() == nil {
+		if err := s.do(ctx, r); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return fmt.Errorf("%s at %s: %w", s.text, s.at, err)
 		}
+		told(fmt.Sprintf("%s at %s", s.text, s.at))
 	}
 	return nil
 }

@@ -66,17 +66,23 @@ func (t *trial) do(ctx context.Context) error {
 		Timelapse: t.options.Timelapse, MetricsDir: filepath.Join(t.dir(), "metrics"), Log: t.options.Log,
 	})
 	if err != nil {
-		return err
+		return t.tidy(ctx, state, err)
 	}
 	err = t.measure(ctx, mesh, state, traces)
 	t.tell(func(m *Moment) { m.Phase, m.Tick = "stopping", nil })
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
 	defer cancel()
-	if err := errors.Join(err, mesh.Down(stopping)); err != nil {
-		return err
+	return t.tidy(ctx, state, errors.Join(err, mesh.Down(stopping)))
+}
+
+// tidy removes the state directory of a run that ended with err. Orders and
+// sessions of a run answer nothing; its series are kept. What failed leaves its
+// logs, which may say why.
+func (t *trial) tidy(ctx context.Context, state string, err error) error {
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w; what its processes said is in %s", err, filepath.Join(state, "logs"))
 	}
-	// Orders and sessions of a run answer nothing; its series are kept.
-	return os.RemoveAll(state)
+	return errors.Join(err, os.RemoveAll(state))
 }
 
 // measure offers the load while the timeline goes on, and reads what came of it.
@@ -107,7 +113,8 @@ func (t *trial) measure(ctx context.Context, mesh *rig.Rig, state string, traces
 	var stepErr error
 	begun := func(begin time.Time) {
 		steps.Go(func() {
-			if stepErr = line.run(loading, mesh, begin, t.options.Timelapse); stepErr != nil {
+			told := func(text string) { t.tell(func(m *Moment) { m.Note = text }) }
+			if stepErr = line.run(loading, mesh, begin, t.options.Timelapse, told); stepErr != nil {
 				stop()
 			}
 		})

@@ -51,10 +51,12 @@ rules, so that an hour of Kubernetes' patience takes minutes. Service times and
 rates stay as they are. --repeat runs each variant several times, with seeds one
 apart, and reports medians with 95 % bootstrap intervals.
 
-Ctrl-C ends the run under way and still reports what was measured.
+Ctrl-C ends the run under way and still reports what was measured, as not valid. A
+second Ctrl-C ends this program at once, without a report.
 
-Exit codes: 0 when every expectation holds, 1 when one does not, 2 for a bad file,
-3 when the host was too busy for the figures to be believed.`,
+Exit codes: 0 when every expectation holds, 1 when one does not or something
+failed, 2 for a bad file, 3 when the figures are not to be believed: the host was
+too busy, or not everything ran.`,
 		Example: `  spillway run scenarios/scale-out-pressure.yaml --timelapse 10
   spillway run scenarios/thrash.yaml --variant default,none --repeat 5 --out /tmp/thrash`,
 		Args: arguments(1, "FILE"),
@@ -161,7 +163,7 @@ func (a *app) tellResult(r *report.Result, dir string) error {
 		fmt.Fprintf(&text, "  %s %s\n", mark, e.Text)
 	}
 	if !r.Valid {
-		fmt.Fprintf(&text, "\nNOT VALID: what this host did cannot be told from what the mesh did.\n")
+		fmt.Fprintf(&text, "\nNOT VALID: these figures are no answer.\n")
 		for _, why := range r.Invalid {
 			fmt.Fprintf(&text, "  %s\n", why)
 		}
