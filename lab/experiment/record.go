@@ -16,13 +16,6 @@ import (
 	"spillway.dev/lab/trace"
 )
 
-// unanswered are the reasons of journeys that somebody sent and nobody answered:
-// a replica or a connection went away under them. The first are gRPC's own names
-// for that, where no service gave a reason; the last is the generator's.
-var unanswered = map[string]bool{
-	"Unavailable": true, "Canceled": true, "Internal": true, "Unknown": true, load.NoAnswer: true,
-}
-
 // read makes the recording of the run and what follows from it.
 func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record *load.Record, traces *trace.Store) error {
 	s, lapse := t.options.Scenario, t.options.Timelapse
@@ -106,11 +99,7 @@ func offered(r *measure.Recording, record *load.Record) error {
 			ByPriority: by(s.ByPriority), ByJourney: by(s.ByJourney),
 			P50: s.Latency.P50, P99: s.Latency.P99, P999: s.Latency.P999,
 		})
-		for reason, n := range s.Errors {
-			if unanswered[reason] {
-				lost += n
-			}
-		}
+		lost += s.Unanswered
 	}
 	r.Lost = &lost
 	real := func(scenarioSeconds float64) time.Duration {

@@ -15,8 +15,8 @@ import (
 func TestOffered(t *testing.T) {
 	record := &load.Record{Seconds: []load.Second{
 		{Second: 0, Counts: load.Counts{Offered: 4, Good: 4}},
-		{Second: 1, Counts: load.Counts{Offered: 9, Good: 5, Shed: 1, Errors: map[string]int64{"Unavailable": 2, "DEPENDENCY_AWAY": 1}}},
-		{Second: 2, Counts: load.Counts{Offered: 1, Errors: map[string]int64{load.NoAnswer: 1}}},
+		{Second: 1, Counts: load.Counts{Offered: 9, Good: 5, Shed: 1, Errors: map[string]int64{"DEPENDENCY_AWAY": 3}}, Unanswered: 2},
+		{Second: 2, Counts: load.Counts{Offered: 1, Errors: map[string]int64{load.NoAnswer: 1}}, Unanswered: 1},
 		{Second: 3, Counts: load.Counts{Offered: 1, Good: 1}},
 	}}
 	r := &measure.Recording{Timelapse: 10, Warmup: 10, Duration: 25}
@@ -26,7 +26,7 @@ func TestOffered(t *testing.T) {
 	if len(r.Load) != 3 {
 		t.Fatalf("%d buckets, want 3: %+v", len(r.Load), r.Load)
 	}
-	if b := r.Load[1]; b.T != 10 || b.Dur != 10 || b.Offered != 9 || b.Good != 5 || b.Shed != 1 || b.Errors["Unavailable"] != 2 {
+	if b := r.Load[1]; b.T != 10 || b.Dur != 10 || b.Offered != 9 || b.Good != 5 || b.Shed != 1 || b.Errors["DEPENDENCY_AWAY"] != 3 {
 		t.Errorf("the second bucket: %+v", b)
 	}
 	if b := r.Load[2]; b.T != 20 || b.Dur != 5 {

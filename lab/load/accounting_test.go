@@ -250,6 +250,30 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// What nobody answered is told from what a service says, of itself or its store.
+func TestUnanswered(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{status.Error(codes.Unavailable, "error reading from server: EOF"), true},
+		{problem.New(codes.Unavailable, problem.DependencyAway, "the gateway says it of a service"), true},
+		{problem.New(codes.Unavailable, problem.DependencyAway, "").With("dependency", "inventory"), true},
+		{problem.New(codes.Unavailable, problem.DependencyAway, "").With("dependency", "redis"), false},
+		{problem.New(codes.Unavailable, problem.DependencyAway, "").With("dependency", "nats"), false},
+		{status.Error(codes.Canceled, ""), true},
+		{status.Error(codes.Internal, "stream terminated by RST_STREAM"), true},
+		{problem.New(codes.Internal, problem.Internal, ""), false},
+		{context.DeadlineExceeded, false},
+		{problem.New(codes.ResourceExhausted, problem.Overloaded, ""), false},
+		{problem.New(codes.Unavailable, OrderUnfinished, ""), false},
+	} {
+		if got := unanswered(c.err); got != c.want {
+			t.Errorf("%v: %t, want %t", c.err, got, c.want)
+		}
+	}
+}
+
 // A gateway that goes away is used again soon after it is back, and everything
 // in between is accounted for.
 func TestAGatewayGoesAwayAndComesBack(t *testing.T) {

@@ -34,6 +34,25 @@ var sheds = map[string]bool{
 	"QUOTA_EXCEEDED":         true,
 }
 
+// stores are the dependencies that keep state.
+var stores = map[string]bool{"redis": true, "nats": true}
+
+// unanswered tells whether a journey failed because nobody answered: a replica or
+// a connection went away under one of its calls, here or behind the gateway, and
+// no repetition helped. A service that says that its store is away has answered.
+func unanswered(err error) bool {
+	p := problem.From(err)
+	switch p.Reason {
+	case problem.DependencyAway:
+		return !stores[p.Metadata["dependency"]]
+	case problem.Canceled: // nobody gives up here before the deadline
+		return true
+	case "": // no service has said anything
+		return p.Code == codes.Internal || p.Code == codes.Unknown
+	}
+	return false
+}
+
 // judge turns the end of a journey, latency after its intended begin, into an
 // outcome, and a reason where there is one.
 func judge(err error, latency, deadline time.Duration) (outcome, string) {

@@ -33,6 +33,9 @@ type Second struct {
 	// RefusedBy and ShedBy have the reasons of Refused and Shed.
 	RefusedBy map[string]int64 `json:"refused_by,omitempty"`
 	ShedBy    map[string]int64 `json:"shed_by,omitempty"`
+	// Unanswered is how many of the Errors were journeys that nobody answered: a
+	// replica or a connection went away under them.
+	Unanswered int64 `json:"unanswered,omitempty"`
 	// SessionsLost is how often a person's session was not known any more.
 	SessionsLost int64 `json:"sessions_lost,omitempty"`
 	// Latency is of journeys that were answered: good, late and refused. Lag is
@@ -229,10 +232,13 @@ func (r *recorder) end(a Arrival, latency, deadline time.Duration, err error) {
 	if r.over {
 		return
 	}
-	r.close(r.at(secondOf(a)), a.Kind, a.Priority, o, reason)
+	n := r.at(secondOf(a))
+	r.close(n, a.Kind, a.Priority, o, reason)
+	if o == failed && unanswered(err) {
+		n.Unanswered++
+	}
 	if o == good || o == late || o == refused {
 		us := micros(latency)
-		n := r.at(secondOf(a))
 		n.latency = append(n.latency, us)
 		observe(r.latency[a.Kind], us)
 		observe(r.tick.latency, us)
@@ -266,6 +272,7 @@ func (r *recorder) finish(elapsed time.Duration) []Second {
 			for p := range priorities {
 				for n.open[k][p] > 0 {
 					r.close(n, k, p, failed, NoAnswer)
+					n.Unanswered++
 				}
 			}
 		}
