@@ -113,7 +113,7 @@ func (q reader) into(ctx context.Context, r *measure.Recording, scaled map[strin
 func (q reader) whole(ctx context.Context, r *measure.Recording) error {
 	window := millis(4 * q.store.Interval())
 	for expr, to := range map[string]*measure.Series{
-		"count(kube_node_info)": &r.Nodes,
+		"spillway_nodes_paid": &r.Nodes,
 		fmt.Sprintf("rate(spillway_host_cpu_busy_seconds_total[%s]) / rate(spillway_host_cpu_seconds_total[%[1]s])", window): &r.HostCPU,
 	} {
 		matrix, err := q.matrix(ctx, expr)

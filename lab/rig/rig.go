@@ -121,6 +121,13 @@ func (r *Rig) wire(ctx, background, scaling context.Context, options Options, to
 	if err := registry.Register(kubestate.New(r.objects)); err != nil {
 		return fmt.Errorf("metrics of Kubernetes' objects: %w", err)
 	}
+	paid := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "spillway_nodes_paid",
+		Help: "Nodes that cost: those that are there, and those that were asked for.",
+	}, func() float64 { return float64(r.Engine.NodesPaid()) })
+	if err := registry.Register(paid); err != nil {
+		return fmt.Errorf("metrics of nodes: %w", err)
+	}
 	r.Metrics.Gatherer("kube-state-metrics", registry)
 	host := prometheus.NewRegistry()
 	if err := host.Register(newHost()); err != nil {

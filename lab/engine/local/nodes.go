@@ -109,6 +109,17 @@ func (p *pod) request() int64 {
 	return cpu.MilliValue()
 }
 
+// NodesPaid is how many nodes are paid for: those that are there, and those that
+// were asked for.
+func (e *Engine) NodesPaid() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.pool == nil {
+		return 1
+	}
+	return len(e.pool.Nodes())
+}
+
 // nodeObjects are the nodes as Kubernetes would tell them: those that have
 // joined. Engine.mu is held.
 func (e *Engine) nodeObjects(now time.Time) []*corev1.Node {
