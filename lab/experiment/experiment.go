@@ -81,6 +81,10 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What an earlier run left here would pass for an answer of this one.
+	if err := report.Remove(options.Dir); err != nil {
+		return nil, err
+	}
 	result := newResult(options)
 	runs, ran := len(variants)*options.Repeat, 0
 	measures := make(map[string]map[string]measure.Summary)

@@ -74,6 +74,15 @@ func Write(dir string, r *Result) error {
 	return nil
 }
 
+// Remove takes away what an earlier Write left in dir; the rest of dir stays.
+func Remove(dir string) error {
+	var errs []error
+	for _, name := range []string{pageFile, summaryFile, dataFile, csvDir} {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
+}
+
 func encode(value any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

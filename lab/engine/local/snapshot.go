@@ -153,14 +153,15 @@ func (p *pod) object() *corev1.Pod {
 	object.Status.PodIPs = []corev1.PodIP{{IP: host}}
 	condition(corev1.PodScheduled, true, s.boundAt, "", "")
 	condition(corev1.PodInitialized, true, s.boundAt, "", "")
-	reason := ""
-	if !s.ready {
+	// One that is on its way out says so to its readiness probe.
+	ready, reason := s.ready && !s.terminating, ""
+	if !ready {
 		reason = "ContainersNotReady"
 	}
-	condition(corev1.ContainersReady, s.ready, s.readyChanged, reason, "")
-	condition(corev1.PodReady, s.ready, s.readyChanged, reason, "")
+	condition(corev1.ContainersReady, ready, s.readyChanged, reason, "")
+	condition(corev1.PodReady, ready, s.readyChanged, reason, "")
 	container := corev1.ContainerStatus{
-		Name: p.container().Name, Image: p.container().Image, Ready: s.ready, RestartCount: s.restarts,
+		Name: p.container().Name, Image: p.container().Image, Ready: ready, RestartCount: s.restarts,
 	}
 	// A container that has started once keeps its pod in phase Running, also while
 	// it waits to be started again.
