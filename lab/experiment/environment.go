@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -9,6 +10,8 @@ import (
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/host"
 	"github.com/shirou/gopsutil/v4/mem"
+
+	"spillway.dev/lab/engine/local/store"
 )
 
 // commit is the version of the project that this program was built from.
@@ -33,13 +36,17 @@ func commit() string {
 
 // environment is the host and the programs. What the system does not tell is
 // left out.
-func environment(o Options) map[string]string {
+func environment(ctx context.Context, o Options) map[string]string {
 	env := map[string]string{
 		"go":      runtime.Version(),
 		"system":  runtime.GOOS + "/" + runtime.GOARCH,
 		"cores":   fmt.Sprint(runtime.NumCPU()),
 		"engine":  "local: processes of one machine",
 		"repeats": fmt.Sprint(o.Repeat),
+	}
+	env["redis"] = "miniredis: no redis-server on the PATH"
+	if _, kind, found := store.FindRedis(ctx); found {
+		env["redis"] = kind
 	}
 	if info, err := cpu.Info(); err == nil && len(info) > 0 {
 		env["processor"] = strings.TrimSpace(info[0].ModelName)

@@ -81,11 +81,16 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	release, err := hold(options.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	// What an earlier run left here would pass for an answer of this one.
 	if err := report.Remove(options.Dir); err != nil {
 		return nil, err
 	}
-	result := newResult(options)
+	result := newResult(ctx, options)
 	runs, ran := len(variants)*options.Repeat, 0
 	measures := make(map[string]map[string]measure.Summary)
 	var failed error
@@ -197,11 +202,11 @@ func summarise(v scenario.Variant, done []*trial, seed uint64) report.Variant {
 // result is a report under way.
 type result struct{ report.Result }
 
-func newResult(o Options) *result {
+func newResult(ctx context.Context, o Options) *result {
 	s := o.Scenario
 	return &result{report.Result{
 		Scenario: s.Name, Question: s.Question, Document: s.Document, Command: o.Command, Began: time.Now(), Seed: o.Seed,
-		Commit: commit(), Timelapse: o.Timelapse, Cost: s.Cost, Environment: environment(o),
+		Commit: commit(), Timelapse: o.Timelapse, Cost: s.Cost, Environment: environment(ctx, o),
 	}}
 }
 

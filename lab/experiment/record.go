@@ -36,8 +36,8 @@ func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record 
 	}
 	rescales, _, _ := mesh.Autoscaler.Rescales().After(0)
 	for _, a := range rescales {
-		if at := a.At.Sub(record.Begin).Seconds() * lapse; at <= r.Duration {
-			r.Actions = append(r.Actions, measure.Action{T: max(at, 0), Service: a.Target, From: a.From, To: a.To, Reason: a.Reason})
+		if at := a.At.Sub(record.Begin).Seconds() * lapse; at >= 0 && at <= r.Duration {
+			r.Actions = append(r.Actions, measure.Action{T: at, Service: a.Target, From: a.From, To: a.To, Reason: a.Reason})
 		}
 	}
 	end := record.ElapsedS * lapse
@@ -116,10 +116,13 @@ func offered(r *measure.Recording, record *load.Record) error {
 // slowest are the slowest traces of the load, for the report.
 func slowest(traces *trace.Store, record *load.Record, timelapse float64) []report.Trace {
 	var all []report.Trace
-	for _, summary := range traces.List(true, 4*shownTraces) {
+	for _, summary := range traces.List(true, keptTraces) {
+		if len(all) == shownTraces {
+			break
+		}
 		tree := trace.Build(traces.Get(summary.GetTraceId()))
 		at := tree.Start.Sub(record.Begin).Seconds() * timelapse
-		if len(all) == shownTraces || at < 0 || len(tree.Roots) != 1 {
+		if at < 0 || len(tree.Roots) != 1 {
 			continue // of the start, or not whole
 		}
 		all = append(all, report.TraceOf(tree, at, tree.Roots[0].Name))

@@ -166,14 +166,10 @@ func (q reader) doubles(ctx context.Context, r *measure.Recording) error {
 // when nothing slows it down.
 func (q reader) calibration(ctx context.Context, services map[string]*measure.Service) error {
 	for expr, to := range map[string]func(*measure.Service, float64){
-		"max by (service) (max_over_time(spillway:pod_capacity_calls:rate[%s]))":                func(s *measure.Service, v float64) { s.CapacityOfOne = v },
-		"min by (service) (min_over_time((spillway_capacity_service_seconds_mean > 0)[%s:%s]))": func(s *measure.Service, v float64) { s.ServiceTime = 1000 * v },
+		"max by (service) (max_over_time(spillway:pod_capacity_calls:rate[%s]))":           func(s *measure.Service, v float64) { s.CapacityOfOne = v },
+		"min by (service) (min_over_time(spillway_capacity_service_seconds_mean[%s]) > 0)": func(s *measure.Service, v float64) { s.ServiceTime = 1000 * v },
 	} {
-		args := []any{millis(q.whileLoaded())}
-		if expr[0:3] == "min" {
-			args = append(args, millis(q.store.Interval()))
-		}
-		vector, err := q.store.Query(ctx, fmt.Sprintf(expr, args...), q.end())
+		vector, err := q.store.Query(ctx, fmt.Sprintf(expr, millis(q.whileLoaded())), q.end())
 		if err != nil {
 			return err
 		}

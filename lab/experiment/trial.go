@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -133,12 +134,20 @@ func (t *trial) measure(ctx context.Context, mesh *rig.Rig, state string, traces
 // startDelay is the knob by which a replica takes longer to start.
 const startDelay = "start.delay"
 
+// longestStartUp is what a startup probe of k8s/base lets pass, with room for the
+// start itself.
+const longestStartUp = 25 * time.Second
+
 // slowStarts has every replica that starts from now on take the time that the
 // scenario says.
 func (t *trial) slowStarts(ctx context.Context, mesh *rig.Rig) error {
 	startUp := time.Duration(float64(t.options.Scenario.StartUp) / t.options.Timelapse)
-	if startUp == 0 {
+	switch {
+	case startUp == 0:
 		return nil
+	case startUp > longestStartUp:
+		return fmt.Errorf("a start-up of %s takes %s at a time-lapse of %v, longer than the startup probe waits; give --timelapse %.0f or more",
+			t.options.Scenario.StartUp, startUp, t.options.Timelapse, math.Ceil(t.options.Scenario.StartUp.Seconds()/longestStartUp.Seconds()))
 	}
 	for _, d := range mesh.Engine.Snapshot().Deployments {
 		if _, err := mesh.Faults.SetKnob(ctx, d.Name, startDelay, startUp.String()); err != nil {

@@ -61,4 +61,7 @@ const spareProcs = 6
 // them over: beside a mesh on two cores that were busy with much else the lag's
 // p99 was about half (medians of three interleaved runs: 27 against 53 ms with
 // Go's timers and no spare threads).
-func MakeRoom() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcs) }
+func MakeRoom() {
+	goFirst()
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcs)
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -44,7 +45,8 @@ func passOn(err error) error {
 	switch {
 	case p.Code == codes.Unavailable:
 		return problem.New(p.Code, problem.DependencyAway, "inventory is away; try again").
-			Retry(max(p.RetryAfter, retryAfter)).With("dependency", "inventory").Because(err)
+			// What inventory itself misses is told on: it has answered.
+			Retry(max(p.RetryAfter, retryAfter)).With("dependency", cmp.Or(p.Metadata["dependency"], "inventory")).Because(err)
 	case p.Code == codes.DeadlineExceeded && p.Reason == problem.DeadlineExceeded:
 		return problem.New(p.Code, p.Reason, "inventory did not answer in time").Retry(0).With("dependency", "inventory").Because(err)
 	case p.Reason == "":
