@@ -39,7 +39,7 @@ type settings struct {
 	DrainTimeout time.Duration `env:"SPILLWAY_DRAIN_TIMEOUT" envDefault:"10s"`
 	// DrainLastScrape is how long the end waits for one more scrape, so that the last calls are counted too.
 	DrainLastScrape time.Duration `env:"SPILLWAY_DRAIN_LAST_SCRAPE" envDefault:"0s"`
-	StartTimeout time.Duration `env:"SPILLWAY_START_TIMEOUT" envDefault:"10s"`
+	StartTimeout    time.Duration `env:"SPILLWAY_START_TIMEOUT" envDefault:"10s"`
 
 	// GRPCMaxConnectionAge has callers connect anew now and then, so that those who balance by connection find replicas
 	// that were added since; 0: connections stay.
