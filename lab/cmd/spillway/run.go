@@ -87,13 +87,13 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if _, err := s.Select(f.variants); err != nil {
+		return usageError{err}
+	}
 	if f.root == "" {
 		if f.root, err = findRoot(); err != nil {
 			return err
 		}
-	}
-	if _, err := s.Select(f.variants); err != nil {
-		return usageError{err}
 	}
 	if _, err := experiment.Check(s, f.root); err != nil {
 		return usageError{fmt.Errorf("%s: %w", file, err)}

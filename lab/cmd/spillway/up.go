@@ -64,15 +64,15 @@ collector as well, such as Jaeger.`,
 	components := cmd.Flags().StringSlice("component", nil, "more components of k8s/components, such as small-replicas")
 	timelapse := cmd.Flags().Float64("timelapse", 1, "by how much the durations of autoscalers and rules are divided, 1 to 100")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !(*timelapse >= 1 && *timelapse <= 100) {
+			return usagef("--timelapse is %v; give 1 (real time) to 100", *timelapse)
+		}
 		if *root == "" {
 			found, err := findRoot()
 			if err != nil {
 				return err
 			}
 			*root = found
-		}
-		if !(*timelapse >= 1 && *timelapse <= 100) {
-			return usagef("--timelapse is %v; give 1 (real time) to 100", *timelapse)
 		}
 		var variant manifest.Variant
 		if *scaling != "" {
