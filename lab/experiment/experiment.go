@@ -117,7 +117,11 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 		measures[v.Name] = ready.Measures
 		result.Variants = append(result.Variants, ready)
 		for _, t := range done {
-			for _, why := range measure.Honest(t.recording) {
+			why := measure.Honest(t.recording)
+			if t.doubt != "" {
+				why = append(why, t.doubt)
+			}
+			for _, why := range why {
 				result.Invalid = append(result.Invalid, fmt.Sprintf("%s, run %d: %s", v.Name, t.repeat+1, why))
 			}
 		}

@@ -42,6 +42,7 @@ type trial struct {
 	recording *measure.Recording
 	measures  map[string]float64
 	traces    []report.Trace
+	doubt     string // why the run is not valid though its measures look well; empty when they may be believed
 
 	mu   sync.Mutex
 	seen Moment
@@ -73,7 +74,13 @@ func (t *trial) do(ctx context.Context) error {
 	t.tell(func(m *Moment) { m.Phase, m.Tick = "stopping", nil })
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
 	defer cancel()
-	return t.tidy(ctx, state, errors.Join(err, mesh.Down(stopping)))
+	down := mesh.Down(stopping)
+	if err == nil && t.measures != nil && down != nil {
+		// Nothing is left running, and what was measured is there: of it, this is
+		// one more thing to know.
+		t.doubt, down = "the mesh could not be stopped in order: "+down.Error(), nil
+	}
+	return t.tidy(ctx, state, errors.Join(err, down))
 }
 
 // tidy removes the state directory of a run that ended with err. Orders and
