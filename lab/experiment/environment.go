@@ -4,42 +4,30 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/host"
 	"github.com/shirou/gopsutil/v4/mem"
 
+	"spillway.dev/lab/build"
 	"spillway.dev/lab/engine/local/store"
 )
 
-// commit is the version of the project that this program was built from.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+// commit names the version of the project that ran.
+func commit(b build.Info) string {
+	if b.Modified {
+		return b.Commit + "-dirty"
 	}
-	revision, dirty := "unknown", ""
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			revision = s.Value
-		case "vcs.modified":
-			if s.Value == "true" {
-				dirty = "-dirty"
-			}
-		}
-	}
-	return revision + dirty
+	return b.Commit
 }
 
 // environment is the host and the programs. What the system does not tell is
 // left out.
-func environment(ctx context.Context, o Options) map[string]string {
+func environment(ctx context.Context, o Options, b build.Info) map[string]string {
 	env := map[string]string{
-		"go":      runtime.Version(),
-		"system":  runtime.GOOS + "/" + runtime.GOARCH,
+		"go":      b.Go,
+		"system":  b.Platform,
 		"cores":   fmt.Sprint(runtime.NumCPU()),
 		"engine":  "local: processes of one machine",
 		"repeats": fmt.Sprint(o.Repeat),

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"spillway.dev/lab/build"
 	"spillway.dev/lab/engine/manifest"
 	"spillway.dev/lab/load"
 	"spillway.dev/lab/measure"
@@ -21,6 +23,8 @@ import (
 // Options say how a scenario is run.
 type Options struct {
 	Scenario *scenario.Scenario
+	// Scaled is what Check told of the scenario.
+	Scaled map[string]bool
 	// Variants are those to run, of the scenario's; all of them when empty.
 	Variants []string
 	// Repeat is how often each runs; repeat n has the seed Seed + n, the same one
@@ -77,10 +81,6 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 	if err := os.MkdirAll(options.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the directory of the report: %w", err)
 	}
-	scaled, err := Check(options.Scenario, options.Root)
-	if err != nil {
-		return nil, err
-	}
 	release, err := hold(options.Dir)
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 			if ctx.Err() != nil || failed != nil {
 				break
 			}
-			t := &trial{options: options, scaled: scaled, variant: v, repeat: n, run: i*options.Repeat + n + 1, runs: runs}
+			t := &trial{options: options, variant: v, repeat: n, run: i*options.Repeat + n + 1, runs: runs}
 			err := t.do(ctx)
 			if t.measures != nil {
 				done, ran = append(done, t), ran+1
@@ -191,13 +191,7 @@ func summarise(v scenario.Variant, done []*trial, seed uint64) report.Variant {
 		off := func(t *trial) float64 {
 			return math.Abs(t.measures["goodput_ratio"] - out.Measures["goodput_ratio"].Median)
 		}
-		switch d := off(a) - off(b); {
-		case d < 0:
-			return -1
-		case d > 0:
-			return 1
-		}
-		return 0
+		return cmp.Compare(off(a), off(b))
 	})
 	out.Recording, out.Traces = drawn.recording, drawn.traces
 	return out
@@ -207,10 +201,10 @@ func summarise(v scenario.Variant, done []*trial, seed uint64) report.Variant {
 type result struct{ report.Result }
 
 func newResult(ctx context.Context, o Options) *result {
-	s := o.Scenario
+	s, b := o.Scenario, build.Read()
 	return &result{report.Result{
 		Scenario: s.Name, Question: s.Question, Document: s.Document, Command: o.Command, Began: time.Now(), Seed: o.Seed,
-		Commit: commit(), Timelapse: o.Timelapse, Cost: s.Cost, Environment: environment(ctx, o),
+		Commit: commit(b), Timelapse: o.Timelapse, Cost: s.Cost, Environment: environment(ctx, o, b),
 	}}
 }
 

@@ -50,7 +50,7 @@ func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record 
 	r.Warnings = warnings(events, record.Begin, lapse, end)
 	slices.SortStableFunc(r.Actions, func(a, b measure.Action) int { return cmp.Compare(a.T, b.T) })
 	read := reader{store: mesh.Metrics, begin: record.Begin, length: time.Duration(record.ElapsedS * float64(time.Second)), timelapse: lapse}
-	if err := read.into(ctx, r, t.scaled, s.Visits); err != nil {
+	if err := read.into(ctx, r, t.options.Scaled, s.Visits); err != nil {
 		return fmt.Errorf("read the series of the run: %w", err)
 	}
 	t.recording, t.measures = r, measure.Measures(r)
@@ -78,13 +78,10 @@ func warnings(events []autoscaler.Event, begin time.Time, timelapse, end float64
 
 // offered takes over what the generator counted.
 func offered(r *measure.Recording, record *load.Record) error {
-	counts := func(c load.Counts) measure.Counts {
-		return measure.Counts{Offered: c.Offered, Good: c.Good, Late: c.Late, Refused: c.Refused, Shed: c.Shed, Errors: c.Errors}
-	}
 	by := func(from map[string]load.Counts) map[string]measure.Counts {
 		to := make(map[string]measure.Counts, len(from))
 		for name, c := range from {
-			to[name] = counts(c)
+			to[name] = measure.Counts(c)
 		}
 		return to
 	}
@@ -95,7 +92,7 @@ func offered(r *measure.Recording, record *load.Record) error {
 			continue
 		}
 		r.Load = append(r.Load, measure.Load{
-			T: begin, Dur: min(r.Timelapse, r.Duration-begin), Counts: counts(s.Counts),
+			T: begin, Dur: min(r.Timelapse, r.Duration-begin), Counts: measure.Counts(s.Counts),
 			ByPriority: by(s.ByPriority), ByJourney: by(s.ByJourney),
 			P50: s.Latency.P50, P99: s.Latency.P99, P999: s.Latency.P999,
 		})

@@ -133,11 +133,11 @@ func (q reader) whole(ctx context.Context, r *measure.Recording) error {
 			r.Gaps = append(r.Gaps, measure.Window{From: p.T, To: p.T + q.step().Seconds()*q.timelapse, Text: s.Metric.Get("pod")})
 		}
 	}
-	breaches, err := q.total(ctx, "spillway_bank_quota_breaches_total")
+	breaches, err := q.totalBy(ctx, "spillway_bank_quota_breaches_total", "service")
 	if err != nil {
 		return err
 	}
-	charges := int64(math.Round(breaches[""]))
+	charges := int64(math.Round(breaches["bank"]))
 	r.QuotaBreaches = &charges
 	return q.doubles(ctx, r)
 }
@@ -231,11 +231,7 @@ func (q reader) replicas(ctx context.Context, services map[string]*measure.Servi
 // totalBy is how far counters went, over all replicas that ever were, by a label.
 // A replica's counter begins at 0 with it.
 func (q reader) totalBy(ctx context.Context, metric, label string) (map[string]float64, error) {
-	by := ""
-	if label != "" {
-		by = "by (" + label + ")"
-	}
-	vector, err := q.store.Query(ctx, fmt.Sprintf("sum %s (max_over_time(%s[%s]))", by, metric, millis(time.Since(q.begin)+time.Hour)), time.Now())
+	vector, err := q.store.Query(ctx, fmt.Sprintf("sum by (%s) (max_over_time(%s[%s]))", label, metric, millis(time.Since(q.begin)+time.Hour)), time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -244,10 +240,6 @@ func (q reader) totalBy(ctx context.Context, metric, label string) (map[string]f
 		out[sample.Metric.Get(label)] = sample.F
 	}
 	return out, nil
-}
-
-func (q reader) total(ctx context.Context, metric string) (map[string]float64, error) {
-	return q.totalBy(ctx, metric, "")
 }
 
 // millis is a duration as PromQL writes it.

@@ -34,7 +34,6 @@ const (
 // trial is one run of one variant.
 type trial struct {
 	options   Options
-	scaled    map[string]bool // services that change in any variant
 	variant   scenario.Variant
 	repeat    int
 	run, runs int

@@ -53,7 +53,6 @@ type Rig struct {
 	Metrics    *metrics.Store
 	Autoscaler *autoscaler.Autoscaler
 	Faults     *fault.Injector
-	Knobs      knobv1.KnobServiceClient
 
 	conn        *grpc.ClientConn // to the control plane
 	stop        context.CancelFunc
@@ -81,7 +80,7 @@ func Up(ctx context.Context, options Options) (*Rig, error) {
 	}
 	// Who runs by now reads r.Engine: it is set before them, and never again.
 	if _, err := local.Up(ctx, engine); err != nil {
-		return nil, errors.Join(err, r.end(ctx))
+		return nil, errors.Join(err, r.end())
 	}
 	return r, nil
 }
@@ -139,8 +138,7 @@ func (r *Rig) wire(ctx, background, scaling context.Context, options Options, to
 	if err != nil {
 		return fmt.Errorf("reach the control plane: %w", err)
 	}
-	r.Knobs = knobv1.NewKnobServiceClient(r.conn)
-	r.Faults = fault.NewInjector(r.Engine, r.Knobs, options.Log)
+	r.Faults = fault.NewInjector(r.Engine, knobv1.NewKnobServiceClient(r.conn), options.Log)
 
 	autoscalerv1.RegisterAutoscalerServiceServer(to, r.Autoscaler)
 	faultv1.RegisterFaultServiceServer(to, r.Faults.Server())
@@ -192,15 +190,13 @@ func (r *Rig) Down(ctx context.Context) error {
 	r.once.Do(func() {
 		r.stopScaling() // a mesh that drains is not scaled
 		r.scaling.Wait()
-		errs := []error{r.Faults.Close(ctx)}
-		errs = append(errs, r.Engine.Down(ctx), r.end(ctx))
-		r.ended = errors.Join(errs...)
+		r.ended = errors.Join(r.Faults.Close(ctx), r.Engine.Down(ctx), r.end())
 	})
 	return r.ended
 }
 
 // end stops what is around the engine.
-func (r *Rig) end(context.Context) error {
+func (r *Rig) end() error {
 	r.stop()
 	r.scaling.Wait()
 	r.background.Wait()

@@ -11,10 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"spillway.dev/platform/filelock"
 	bankv1 "spillway.dev/proto/gen/spillway/bank/v1"
 )
 
@@ -111,17 +111,12 @@ func openJournal(dir string, log *slog.Logger, replay func(*bankv1.Transaction))
 }
 
 func lockDir(dir string) (*os.File, error) {
-	path := filepath.Join(dir, lockName)
-	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := filelock.Take(filepath.Join(dir, lockName))
+	if errors.Is(err, filelock.ErrHeld) {
+		return nil, fmt.Errorf("bank journal: %s is in use by another bank; stop it or set SPILLWAY_BANK_JOURNAL_DIR to a directory of its own", dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("bank journal: %w", err)
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("bank journal: %s is in use by another bank; stop it or set SPILLWAY_BANK_JOURNAL_DIR to a directory of its own", dir)
-		}
-		return nil, fmt.Errorf("bank journal: lock %s: %w", path, err)
 	}
 	return lock, nil
 }

@@ -95,7 +95,8 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 			return err
 		}
 	}
-	if _, err := experiment.Check(s, f.root); err != nil {
+	scaled, err := experiment.Check(s, f.root)
+	if err != nil {
 		return usageError{fmt.Errorf("%s: %w", file, err)}
 	}
 	if f.out == "" {
@@ -113,7 +114,7 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 	board := newProgress(a.err, isTerminal(a.err), width(a.err))
 	fmt.Fprintf(a.err, "%s: %s\n", s.Name, s.Question)
 	result, err := experiment.Run(ctx, experiment.Options{
-		Scenario: s, Variants: f.variants, Repeat: f.repeat, Seed: f.seed, Timelapse: f.timelapse,
+		Scenario: s, Scaled: scaled, Variants: f.variants, Repeat: f.repeat, Seed: f.seed, Timelapse: f.timelapse,
 		Root: f.root, Dir: f.out,
 		Conductor: []string{self, "conductor"}, Generator: []string{self, "offer", "--dir"},
 		Command: f.command(file), Log: log,

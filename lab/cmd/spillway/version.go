@@ -1,22 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
-)
 
-// version is what a build says about itself.
-type version struct {
-	Version  string `json:"version"`
-	Commit   string `json:"commit"`
-	Modified bool   `json:"modified"`
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-}
+	"spillway.dev/lab/build"
+)
 
 func (a *app) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -27,7 +17,7 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
-		v := readVersion()
+		v := build.Read()
 		if *asJSON {
 			return a.printJSON(v)
 		}
@@ -39,22 +29,4 @@ func (a *app) versionCommand() *cobra.Command {
 		return err
 	}
 	return cmd
-}
-
-func readVersion() version {
-	v := version{Version: "(devel)", Commit: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	v.Version = cmp.Or(info.Main.Version, v.Version)
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			v.Commit = s.Value
-		case "vcs.modified":
-			v.Modified = s.Value == "true"
-		}
-	}
-	return v
 }

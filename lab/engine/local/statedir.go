@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"spillway.dev/lab/engine/client"
+	"spillway.dev/platform/filelock"
 )
 
 // longestSocket is what fits sun_path on every system, with its zero byte.
@@ -35,20 +36,17 @@ func claim(path string) (*stateDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the state directory: %w", err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer lock.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
-		}
+	name := filepath.Join(path, "lock")
+	lock, err := filelock.Take(name)
+	if errors.Is(err, filelock.ErrHeld) {
 		holder := "another process"
-		if text, err := os.ReadFile(lock.Name()); err == nil && len(text) > 0 {
+		if text, err := os.ReadFile(name); err == nil && len(text) > 0 {
 			holder = "pid " + strings.TrimSpace(string(text))
 		}
 		return nil, fmt.Errorf("a mesh is running in %s already (%s): stop it with `spillway down`, or give this one a state directory of its own", path, holder)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the state directory: %w", err)
 	}
 	if err := lock.Truncate(0); err == nil {
 		_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
