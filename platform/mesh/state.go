@@ -94,10 +94,17 @@ func (s State) Validate() error {
 			return fmt.Errorf("mesh: service %q: %w", service.Name, err)
 		}
 	}
-	for service, values := range s.Knobs {
+	if err := checkKnobs(s.Knobs); err != nil {
+		return fmt.Errorf("mesh: %w", err)
+	}
+	return nil
+}
+
+func checkKnobs(knobs map[string]map[string]string) error {
+	for service, values := range knobs {
 		for name := range values {
 			if service == "" || name == "" {
-				return fmt.Errorf("mesh: knob %q of service %q: a name is missing", name, service)
+				return fmt.Errorf("knob %q of service %q: a name is missing", name, service)
 			}
 		}
 	}
