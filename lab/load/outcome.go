@@ -34,6 +34,10 @@ var sheds = map[string]bool{
 	"QUOTA_EXCEEDED":         true,
 }
 
+// unfinished are the reasons by which an order ended because the order service
+// did not hear from somebody.
+var unfinished = map[string]bool{"SEATS_UNRESOLVED": true, "PAYMENT_UNRESOLVED": true}
+
 // stores are the dependencies that keep state.
 var stores = map[string]bool{"redis": true, "nats": true}
 
@@ -42,9 +46,15 @@ var stores = map[string]bool{"redis": true, "nats": true}
 // no repetition helped. A service that says that its store is away has answered.
 func unanswered(err error) bool {
 	p := problem.From(err)
+	away := p.Metadata["dependency"]
+	if unfinished[p.Reason] { // it names who was away; who was only slow or full has answered
+		return away != "" && !stores[away]
+	}
 	switch p.Reason {
 	case problem.DependencyAway:
-		return !stores[p.Metadata["dependency"]]
+		return !stores[away]
+	case "ORDER_ABANDONED": // its replica went away, and another one says so
+		return true
 	case problem.Canceled: // nobody gives up here before the deadline
 		return true
 	case "": // no service has said anything

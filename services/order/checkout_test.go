@@ -102,7 +102,7 @@ func TestAnotherBodyIsRefused(t *testing.T) {
 // Every way a checkout can be refused: its status and reason, what it leaves
 // behind, and the same again on a replay.
 func TestRefusals(t *testing.T) {
-	lost := problem.New(codes.Unavailable, "BANK_AWAY", "gone")
+	lost := problem.New(codes.Unavailable, problem.DependencyAway, "gone")
 	for _, c := range []struct {
 		name     string
 		change   func(*orderv1.CheckoutRequest)
@@ -110,16 +110,20 @@ func TestRefusals(t *testing.T) {
 		lose     map[string]error // after it
 		code     codes.Code
 		reason   string
+		away     string // metadata "dependency"
 		payment  string
 		released int
 	}{
 		{name: "no such show", change: func(r *orderv1.CheckoutRequest) { r.ShowId = "no-show" }, code: codes.NotFound, reason: problem.ShowUnknown},
 		{name: "seat taken", change: func(r *orderv1.CheckoutRequest) { r.SeatIds = []string{"Z-1"} }, code: codes.FailedPrecondition, reason: reasonSeatTaken},
 		{name: "card declined", change: func(r *orderv1.CheckoutRequest) { r.CardToken = "tok_declined" }, code: codes.FailedPrecondition, reason: reasonCardDeclined, payment: "declined", released: 1},
-		{name: "hold not answered", lose: map[string]error{"hold": lost}, code: codes.Aborted, reason: reasonSeatsUnresolved, released: 1},
-		{name: "inventory away at the hold", fail: map[string]error{"hold": lost}, code: codes.Aborted, reason: reasonSeatsUnresolved, released: 1},
-		{name: "payment away", fail: map[string]error{"charge": lost}, code: codes.Aborted, reason: reasonPaymentUnresolved, payment: "voided", released: 1},
-		{name: "charged, answer lost", lose: map[string]error{"charge": lost}, code: codes.Aborted, reason: reasonPaymentUnresolved, payment: "refunded", released: 1},
+		{name: "hold not answered", lose: map[string]error{"hold": lost}, code: codes.Aborted, reason: reasonSeatsUnresolved, away: "inventory", released: 1},
+		{name: "inventory away at the hold", fail: map[string]error{"hold": lost}, code: codes.Aborted, reason: reasonSeatsUnresolved, away: "inventory", released: 1},
+		{name: "inventory's store away", fail: map[string]error{"hold": lost.With("dependency", "redis")}, code: codes.Aborted, reason: reasonSeatsUnresolved, away: "redis", released: 1},
+		{name: "inventory overloaded", fail: map[string]error{"hold": problem.New(codes.ResourceExhausted, problem.Overloaded, "full")}, code: codes.Aborted, reason: reasonSeatsUnresolved, released: 1},
+		{name: "payment away", fail: map[string]error{"charge": lost}, code: codes.Aborted, reason: reasonPaymentUnresolved, away: "payment", payment: "voided", released: 1},
+		{name: "bank away", fail: map[string]error{"charge": problem.New(codes.Unavailable, reasonBankAway, "gone")}, code: codes.Aborted, reason: reasonPaymentUnresolved, away: "bank", payment: "voided", released: 1},
+		{name: "charged, answer lost", lose: map[string]error{"charge": lost}, code: codes.Aborted, reason: reasonPaymentUnresolved, away: "payment", payment: "refunded", released: 1},
 		{name: "bank's quota", fail: map[string]error{"charge": problem.New(codes.ResourceExhausted, reasonQuotaExceeded, "quota").Retry(time.Second)},
 			code: codes.ResourceExhausted, reason: reasonQuotaExceeded, payment: "voided", released: 1},
 		{name: "hold expired before it was confirmed", fail: map[string]error{"confirm": refuse(reasonHoldExpired)},
@@ -140,6 +144,9 @@ func TestRefusals(t *testing.T) {
 				p := problem.From(err)
 				if p == nil || p.Code != c.code || p.Reason != c.reason || p.Retryable {
 					t.Fatalf("got %v, want %v %s, not retryable", err, c.code, c.reason)
+				}
+				if got := p.Metadata["dependency"]; got != c.away {
+					t.Errorf("it names %q as away, want %q", got, c.away)
 				}
 				if first == nil {
 					first = p

@@ -94,6 +94,8 @@ type outcome struct {
 	reason string
 	// amountCents is what the held seats cost, after a hold.
 	amountCents int64
+	// away is what was away, when that is why it is unknown.
+	away string
 }
 
 // after decides the state that follows a step: the whole table of the saga.
@@ -174,7 +176,7 @@ func dutyFor(o *orderv1.Order, now time.Time) (duty, time.Duration) {
 func moved(o *orderv1.Order, state orderv1.OrderState, out outcome, now, lease time.Time) *orderv1.Order {
 	n := &orderv1.Order{
 		OrderId: o.GetOrderId(), PersonId: o.GetPersonId(), ShowId: o.GetShowId(), SeatIds: o.GetSeatIds(),
-		AmountCents: o.GetAmountCents(), State: state, Reason: o.GetReason(), RequestHash: o.GetRequestHash(),
+		AmountCents: o.GetAmountCents(), State: state, Reason: o.GetReason(), Away: o.GetAway(), RequestHash: o.GetRequestHash(),
 		LeaseOwner: o.GetLeaseOwner(), LeaseExpiresAt: timestamppb.New(lease),
 		CreatedAt: o.GetCreatedAt(), UpdatedAt: timestamppb.New(now),
 	}
@@ -182,7 +184,7 @@ func moved(o *orderv1.Order, state orderv1.OrderState, out outcome, now, lease t
 		n.AmountCents = out.amountCents
 	}
 	if n.Reason == "" && (state == cancelling || state == cancelled) {
-		n.Reason = out.reason // the first failure is what the buyer is told
+		n.Reason, n.Away = out.reason, out.away // the first failure is what the buyer is told
 	}
 	return n
 }

@@ -69,9 +69,9 @@ func TestMovedKeepsTheFirstReason(t *testing.T) {
 	if o = moved(o, held, outcome{}, now, now); o.GetAmountCents() != 4500 {
 		t.Error("a change of hands lost the amount, which tells that a charge may have been begun")
 	}
-	o = moved(o, cancelling, outcome{verdict: refused, reason: "CARD_DECLINED"}, now, now)
-	o = moved(o, cancelled, outcome{reason: "SOMETHING_LATER"}, now, now)
-	if o.GetReason() != "CARD_DECLINED" || o.GetAmountCents() != 4500 {
+	o = moved(o, cancelling, outcome{verdict: refused, reason: "PAYMENT_UNRESOLVED", away: "bank"}, now, now)
+	o = moved(o, cancelled, outcome{reason: "SOMETHING_LATER", away: "redis"}, now, now)
+	if o.GetReason() != "PAYMENT_UNRESOLVED" || o.GetAway() != "bank" || o.GetAmountCents() != 4500 {
 		t.Errorf("after the end: %v", o)
 	}
 }

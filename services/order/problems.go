@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -28,10 +29,10 @@ const (
 	// charged.
 	reasonTimedOut = "ORDER_TIMED_OUT"
 	// reasonSeatsUnresolved (Aborted): inventory did not say whether the seats
-	// are held.
+	// are held. Where somebody was away, metadata "dependency" names whom.
 	reasonSeatsUnresolved = "SEATS_UNRESOLVED"
 	// reasonPaymentUnresolved (Aborted): payment did not say whether the card
-	// was charged; if it was, it is refunded.
+	// was charged; if it was, it is refunded. Metadata as above.
 	reasonPaymentUnresolved = "PAYMENT_UNRESOLVED"
 )
 
@@ -46,6 +47,9 @@ const (
 	reasonCardDeclined  = "CARD_DECLINED"
 	reasonQuotaExceeded = "QUOTA_EXCEEDED"
 )
+
+// reasonBankAway is payment's: the bank did not answer it.
+const reasonBankAway = "BANK_AWAY"
 
 // natsRetry is what a caller is told to wait while NATS is away.
 const natsRetry = 500 * time.Millisecond
@@ -85,8 +89,31 @@ func failure(o *orderv1.Order) error {
 	case reasonPaymentUnresolved:
 		code, text = codes.Aborted, "payment did not answer; what was charged is refunded"
 	}
-	return problem.New(code, o.GetReason(), "order %s is cancelled: %s; try again with a new idempotency key", o.GetOrderId(), text).
+	p := problem.New(code, o.GetReason(), "order %s is cancelled: %s; try again with a new idempotency key", o.GetOrderId(), text).
 		With("order_id", o.GetOrderId())
+	if o.GetAway() != "" {
+		p = p.With("dependency", o.GetAway())
+	}
+	return p
+}
+
+// missing names what was away when a call of callee failed with err: callee itself,
+// or what it could not reach. It is "" when callee did answer, or was too slow.
+func missing(err error, callee string) string {
+	p := problem.From(err)
+	switch p.Reason {
+	case problem.DependencyAway: // the connection's word, or callee's
+		return cmp.Or(p.Metadata["dependency"], callee)
+	case reasonBankAway:
+		return cmp.Or(p.Metadata["dependency"], "bank")
+	case problem.Canceled: // nobody gives a step up before its time: callee's end cut it off
+		return callee
+	case "": // no service has said anything
+		if p.Code == codes.Internal || p.Code == codes.Unknown {
+			return callee
+		}
+	}
+	return ""
 }
 
 func inProgress(id string) error {

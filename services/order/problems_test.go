@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"spillway.dev/platform/problem"
 	orderv1 "spillway.dev/proto/gen/spillway/order/v1"
@@ -37,6 +41,28 @@ func TestFailureTellsOfTheMoney(t *testing.T) {
 			if p.Reason != c.reason || !strings.Contains(p.Message, c.want) || strings.Contains(p.Message, other) {
 				t.Errorf("%s with %d cents, %v: %v; want %q", c.reason, c.amount, state, p, c.want)
 			}
+		}
+	}
+}
+
+// Who was away is told from who answered, and from who was slow.
+func TestMissing(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{status.Error(codes.Unavailable, "error reading from server: EOF"), "inventory"},
+		{problem.New(codes.Unavailable, problem.DependencyAway, "").With("dependency", "redis"), "redis"},
+		{problem.New(codes.Unavailable, reasonBankAway, ""), "bank"},
+		{status.Error(codes.Canceled, ""), "inventory"},
+		{status.Error(codes.Internal, "stream terminated by RST_STREAM"), "inventory"},
+		{problem.New(codes.Internal, problem.Internal, ""), ""},
+		{problem.New(codes.Unavailable, problem.NotServingYet, ""), ""},
+		{problem.New(codes.ResourceExhausted, problem.Overloaded, ""), ""},
+		{context.DeadlineExceeded, ""},
+	} {
+		if got := missing(c.err, "inventory"); got != c.want {
+			t.Errorf("%v: %q, want %q", c.err, got, c.want)
 		}
 	}
 }

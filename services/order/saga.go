@@ -135,7 +135,7 @@ func (s *saga) note(ctx context.Context, o *orderv1.Order) {
 // do runs one step.
 func (s *saga) do(caller, patience context.Context, do step, o *orderv1.Order, card string) outcome {
 	if do == stepAbandon {
-		return outcome{unknown, reasonAbandoned, 0}
+		return outcome{verdict: unknown, reason: reasonAbandoned}
 	}
 	if do == stepHold || do == stepCharge {
 		// Until the charge is sent nobody is worse off for stopping here, and
@@ -143,7 +143,7 @@ func (s *saga) do(caller, patience context.Context, do step, o *orderv1.Order, c
 		// caller's hanging up must not cut a charge off half-way: that would
 		// turn a known outcome into an unknown one.
 		if caller.Err() != nil {
-			return outcome{unknown, reasonTimedOut, 0}
+			return outcome{verdict: unknown, reason: reasonTimedOut}
 		}
 		if deadline, ok := caller.Deadline(); ok {
 			var cancel context.CancelFunc
@@ -189,24 +189,27 @@ func (s *saga) release(ctx context.Context, o *orderv1.Order) error {
 	return err
 }
 
+// callees are whom the reasons are about that say that somebody did not answer.
+var callees = map[string]string{reasonSeatsUnresolved: "inventory", reasonPaymentUnresolved: "payment"}
+
 // judge makes an outcome of an error. Only what a service decided itself is a
 // refusal; every other failure leaves open whether the step was done.
 func (s *saga) judge(ctx context.Context, do step, o *orderv1.Order, err error, unresolved string, amount int64) outcome {
 	if err == nil {
-		return outcome{done, "", amount}
+		return outcome{verdict: done, amountCents: amount}
 	}
 	s.log.WarnContext(ctx, "order step failed", "order", o.GetOrderId(), "step", string(do), "error", err)
 	p := problem.From(err)
 	reason := cmp.Or(p.Reason, unresolved)
 	switch p.Code {
 	case codes.FailedPrecondition, codes.NotFound, codes.InvalidArgument:
-		return outcome{refused, reason, 0}
+		return outcome{verdict: refused, reason: reason}
 	case codes.ResourceExhausted:
 		if p.Reason == reasonQuotaExceeded { // said of the last attempt; an earlier one may have got through
-			return outcome{unknown, reason, 0}
+			return outcome{verdict: unknown, reason: reason}
 		}
 	}
-	return outcome{unknown, unresolved, 0}
+	return outcome{verdict: unknown, reason: unresolved, away: missing(err, callees[unresolved])}
 }
 
 // takeOver makes an order that nobody works on this replica's own.

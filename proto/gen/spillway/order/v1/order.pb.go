@@ -330,8 +330,11 @@ type Order struct {
 	LeaseExpiresAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=lease_expires_at,json=leaseExpiresAt,proto3" json:"lease_expires_at,omitempty"`
 	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	UpdatedAt      *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What was away, when that is why the order ended: "inventory", "payment", or
+	// what they could not reach, such as "redis". Empty for every other end.
+	Away          string `protobuf:"bytes,13,opt,name=away,proto3" json:"away,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Order) Reset() {
@@ -446,6 +449,13 @@ func (x *Order) GetUpdatedAt() *timestamppb.Timestamp {
 		return x.UpdatedAt
 	}
 	return nil
+}
+
+func (x *Order) GetAway() string {
+	if x != nil {
+		return x.Away
+	}
+	return ""
 }
 
 // OrderPaid announces a confirmed sale on the JetStream subject "orders.paid".
@@ -598,7 +608,7 @@ const file_spillway_order_v1_order_proto_rawDesc = "" +
 	"\border_id\x18\x01 \x01(\tB\x17\xbaH\x14r\x122\x10^o-[a-z2-7]{26}$R\aorderId\x12?\n" +
 	"\tperson_id\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,63}$R\bpersonId\"B\n" +
 	"\x10GetOrderResponse\x12.\n" +
-	"\x05order\x18\x01 \x01(\v2\x18.spillway.order.v1.OrderR\x05order\"\xe3\x03\n" +
+	"\x05order\x18\x01 \x01(\v2\x18.spillway.order.v1.OrderR\x05order\"\xf7\x03\n" +
 	"\x05Order\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x1b\n" +
 	"\tperson_id\x18\x02 \x01(\tR\bpersonId\x12\x17\n" +
@@ -615,7 +625,8 @@ const file_spillway_order_v1_order_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\xd9\x01\n" +
+	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x12\n" +
+	"\x04away\x18\r \x01(\tR\x04away\"\xd9\x01\n" +
 	"\tOrderPaid\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x1b\n" +
 	"\tperson_id\x18\x02 \x01(\tR\bpersonId\x12\x17\n" +
