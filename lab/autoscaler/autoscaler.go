@@ -25,6 +25,7 @@ import (
 
 	"spillway.dev/lab/autoscaler/adapter"
 	"spillway.dev/lab/metrics/timelapse"
+	"spillway.dev/platform/metricsrules"
 	autoscalerv1 "spillway.dev/proto/gen/spillway/autoscaler/v1"
 )
 
@@ -113,7 +114,7 @@ type Autoscaler struct {
 	config   Config
 	cluster  Cluster
 	mirror   *mirror
-	adapter  *adapter.Adapter
+	adapter  *metricsrules.Adapter
 	events   *Journal[Event]
 	rescales *Journal[Rescale]
 	started  atomic.Bool
@@ -135,12 +136,12 @@ func New(config Config, cluster Cluster, query adapter.Query) (*Autoscaler, erro
 	if err != nil {
 		return nil, fmt.Errorf("autoscaler: metrics rules: %w", err)
 	}
-	rules, err := adapter.Parse(text)
+	rules, err := metricsrules.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("autoscaler: metrics rules %s: %w", config.Rules, err)
 	}
 	lapse := timelapse.Lapse{By: config.Timelapse, Window: leastWindow}
-	metricsAdapter, err := adapter.New(rules, restMapper(), query, lapse)
+	metricsAdapter, err := adapter.New(rules, query, lapse)
 	if err != nil {
 		return nil, fmt.Errorf("autoscaler: metrics rules %s: %w", config.Rules, err)
 	}
@@ -168,7 +169,7 @@ func (a *Autoscaler) Run(ctx context.Context) error {
 		discardEvents{},
 		scales{a},
 		hpaClients{a.mirror},
-		restMapper(),
+		metricsrules.Mapper(),
 		metrics.NewRESTMetricsClient(resourceMetrics{a}, customMetrics{a, ctx}, externalMetrics{a, ctx}),
 		hpaInformer{a.mirror.hpas},
 		podInformer{a.mirror.pods},

@@ -13,8 +13,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 
 	"spillway.dev/lab/autoscaler"
-	"spillway.dev/lab/autoscaler/adapter"
 	"spillway.dev/lab/engine/manifest"
+	"spillway.dev/platform/metricsrules"
 )
 
 const k8s = "../../k8s"
@@ -110,7 +110,7 @@ func TestAdapterRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := adapter.Parse(text)
+	c, err := metricsrules.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package adapter
+package metricsrules
 
 import (
 	"bytes"
@@ -35,8 +35,11 @@ type filter struct {
 	want bool
 }
 
-func compile(r Rule, mapper meta.RESTMapper) (*rule, error) {
-	if err := checkSelector(r.SeriesQuery); err != nil {
+func compile(r Rule, mapper meta.RESTMapper, dialect Dialect) (*rule, error) {
+	if r.SeriesQuery == "" {
+		return nil, errors.New("seriesQuery: is missing: give a series selector")
+	}
+	if err := dialect.CheckSelector(r.SeriesQuery); err != nil {
 		return nil, fmt.Errorf("seriesQuery: %w", err)
 	}
 	c := &rule{seriesQuery: r.SeriesQuery, namespaced: r.Resources.Namespaced == nil || *r.Resources.Namespaced}
@@ -204,7 +207,7 @@ func newConverter(c Resources, mapper meta.RESTMapper) (converter, error) {
 		of := c.Overrides[label]
 		full, err := mapper.ResourceFor(schema.GroupVersionResource{Group: of.Group, Resource: of.Resource})
 		if err != nil {
-			return conv, fmt.Errorf("overrides.%s: %w: the local mesh knows pods, services, namespaces, nodes and deployments.apps", label, err)
+			return conv, fmt.Errorf("overrides.%s: %w: a mesh has pods, services, namespaces, nodes and deployments.apps", label, err)
 		}
 		conv.overrides[full.GroupResource()] = label
 	}

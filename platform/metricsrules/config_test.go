@@ -1,4 +1,4 @@
-package adapter_test
+package metricsrules_test
 
 import (
 	"os"
@@ -6,10 +6,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-	kubelabels "k8s.io/apimachinery/pkg/labels"
 
-	"spillway.dev/lab/autoscaler/adapter"
-	"spillway.dev/lab/metrics/timelapse"
+	"spillway.dev/platform/metricsrules"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,7 +30,6 @@ func TestRefused(t *testing.T) {
 		{"rules: {}\n", "line 1: cannot unmarshal"},
 		{"rules: []\n---\nrules: []\n", "more than one YAML document"},
 		{"rules:\n  - metricsQuery: x\n", "rules[0]: seriesQuery: is missing"},
-		{"rules:\n  - {seriesQuery: 'sum(up)', metricsQuery: x}\n", "rules[0]: seriesQuery: "},
 		{"rules:\n  - seriesQuery: up\n", "rules[0]: metricsQuery: is missing"},
 		{"externalRules:\n  - {seriesQuery: up, metricsQuery: '<<.Series'}\n", "externalRules[0]: metricsQuery: template"},
 		{"rules:\n  - {seriesQuery: up, metricsQuery: x, seriesFilters: [{is: a, isNot: b}]}\n", "seriesFilters[0]: give one of is and isNot"},
@@ -49,9 +46,9 @@ func TestRefused(t *testing.T) {
 		{strings.Replace(resources, `{template: "<<.Resource>>"}`, "{overrides: {p: {resource: pod}}}", 1), "no label for namespaces"},
 		{strings.Replace(resources, "containerQuery: cpu{<<.LabelMatchers>>}", "nodeQuery: x", 1), "containerQuery: is missing"},
 	} {
-		parsed, err := adapter.Parse([]byte(c.text))
+		parsed, err := metricsrules.Parse([]byte(c.text))
 		if err == nil {
-			_, err = adapter.New(parsed, mapper(), new(store).query, timelapse.Lapse{By: 1})
+			_, err = metricsrules.New(parsed, metricsrules.Mapper(), new(store).query, metricsrules.Plain{})
 		}
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s\nerror %v\nwant one with %q", c.text, err, c.want)
@@ -61,43 +58,28 @@ func TestRefused(t *testing.T) {
 
 func TestAccepted(t *testing.T) {
 	for _, text := range []string{"", resources, rules} {
-		parsed, err := adapter.Parse([]byte(text))
+		parsed, err := metricsrules.Parse([]byte(text))
 		if err != nil {
 			t.Errorf("%s\n%v", text, err)
 			continue
 		}
-		if _, err := adapter.New(parsed, mapper(), new(store).query, timelapse.Lapse{By: 1}); err != nil {
+		if _, err := metricsrules.New(parsed, metricsrules.Mapper(), new(store).query, metricsrules.Plain{}); err != nil {
 			t.Errorf("%s\n%v", text, err)
 		}
-	}
-}
-
-// A template that does not make PromQL is told with what it made.
-func TestBadQuery(t *testing.T) {
-	parsed, err := adapter.Parse([]byte("externalRules:\n  - {seriesQuery: pressure, metricsQuery: 'sum(<<.Series>>'}\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := adapter.New(parsed, mapper(), (&store{answers: known()}).query, timelapse.Lapse{By: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err = a.ExternalMetrics(t.Context(), "", "pressure", kubelabels.Everything()); err == nil || !strings.Contains(err.Error(), "sum(pressure") {
-		t.Errorf("error %v", err)
 	}
 }
 
 // The checked-in configuration is one that is understood.
 func TestCheckedIn(t *testing.T) {
-	text, err := os.ReadFile("../../../k8s/observability/prometheus-adapter/config.yaml")
+	text, err := os.ReadFile("../../k8s/observability/prometheus-adapter/config.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	parsed, err := adapter.Parse(text)
+	parsed, err := metricsrules.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := adapter.New(parsed, mapper(), new(store).query, timelapse.Lapse{By: 1}); err != nil {
+	if _, err := metricsrules.New(parsed, metricsrules.Mapper(), new(store).query, metricsrules.Plain{}); err != nil {
 		t.Fatal(err)
 	}
 }
