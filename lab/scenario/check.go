@@ -57,6 +57,9 @@ func (c *check) whole() {
 	if s.StartUp < 0 || s.StartUp > mostStartUp {
 		doc.Wrong("start-up", "start-up is %s; give 0 to %s", s.StartUp, mostStartUp)
 	}
+	if doc.Has("timelapse") && !(s.Timelapse >= 1 && s.Timelapse <= fastest) {
+		doc.Wrong("timelapse", "timelapse is %v; give 1 (real time) to %d, or leave it out for a scenario that runs at any", s.Timelapse, fastest)
+	}
 	for service, visits := range s.Visits {
 		for kind, n := range visits {
 			path := fmt.Sprintf("visits.%s.%s", service, kind)

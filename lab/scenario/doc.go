@@ -4,6 +4,6 @@
 //
 // A file reads on from the next: scenario.go (what a file says) → file.go (its
 // schema) → load.go (reading it) → check.go (what a schema cannot say) →
-// services.go (names that only the manifests know) → expectation.go and
-// answer.go (what is made of the measures).
+// services.go (names that only the manifests know) → timelapse.go (how fast it
+// may run) → expectation.go and answer.go (what is made of the measures).
 package scenario

@@ -18,6 +18,7 @@ type file struct {
 	Duration   time.Duration                 `yaml:"duration"`
 	Warmup     time.Duration                 `yaml:"warmup"`
 	StartUp    time.Duration                 `yaml:"start-up"`
+	Timelapse  float64                       `yaml:"timelapse"`
 	Load       yaml.Node                     `yaml:"load"`
 	Nodes      yaml.Node                     `yaml:"nodes"`
 	Components []string                      `yaml:"components"`

@@ -35,7 +35,8 @@ func Parse(path string, text []byte) (*Scenario, error) {
 	doc.Decode(doc.Root(), "", &f)
 	s := &Scenario{
 		Name: f.Scenario, Question: f.Question, Document: f.Document, Duration: f.Duration, Warmup: f.Warmup, StartUp: f.StartUp,
-		Visits: f.Visits, Expect: f.Expect, Cost: f.Cost, Path: path,
+		Timelapse: f.Timelapse, Visits: f.Visits, Expect: f.Expect, Cost: f.Cost, Path: path,
+		timelapseAt: doc.At("timelapse"),
 	}
 	for i := range f.Variants {
 		s.Variants = append(s.Variants, variant(doc, &f, i))

@@ -12,8 +12,8 @@ import (
 	"spillway.dev/lab/scenario/strict"
 )
 
-// Scenario is a question and how it is answered. Every time in it is scenario
-// time since the load began, which a time-lapse divides.
+// Scenario is a question and how it is answered. Every time in its fields is
+// scenario time since the load began, which a time-lapse divides.
 type Scenario struct {
 	// Name is short, lower-case and has no spaces.
 	Name string
@@ -26,6 +26,10 @@ type Scenario struct {
 	// serves, beyond what its process needs: an image that is pulled, a runtime
 	// that warms up. Those of the beginning are there when the load begins.
 	StartUp time.Duration
+	// Timelapse is the time-lapse that durations in the file which none divides
+	// were written for, such as those in a replica's environment; 0: the file has
+	// none, and any will do. TimelapseFor decides.
+	Timelapse float64
 	// Visits is how many calls to a service a journey makes, by service and
 	// kind of journey, or "any" for the mean journey. A service that is not in
 	// it is measured in the warm-up.
@@ -47,7 +51,8 @@ type Scenario struct {
 	// Path is the file that it was read from.
 	Path string
 
-	mentions []mention
+	mentions    []mention
+	timelapseAt strict.Place
 }
 
 // Variant is one of the things that are tried.

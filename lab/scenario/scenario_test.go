@@ -47,6 +47,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	equal("duration", s.Duration, 6*time.Minute)
 	equal("warmup", s.Warmup, time.Minute)
 	equal("start-up", s.StartUp, 20*time.Second)
+	equal("timelapse", s.Timelapse, 10.0)
 	equal("cost", s.Cost, "node_seconds")
 	equal("path", s.Path, good)
 	equal("visits", s.Visits, map[string]map[string]float64{"bank": {"buy": 1}, "inventory": {"browse": 1, "seatmap": 1, "buy": 3}})
@@ -140,6 +141,24 @@ func TestRatesAreReadBesideTheScenario(t *testing.T) {
 	}
 }
 
+// compare holds the text of an error against a golden file.
+func compare(t *testing.T, golden string, err error) {
+	t.Helper()
+	got := []byte(err.Error() + "\n")
+	if *update {
+		if err := os.WriteFile(golden, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.yaml")
 	if err != nil || len(files) < 8 {
@@ -151,20 +170,7 @@ func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 			if err == nil {
 				t.Fatal("no mistake was found")
 			}
-			got := []byte(err.Error() + "\n")
-			golden := strings.TrimSuffix(path, ".yaml") + ".golden"
-			if *update {
-				if err := os.WriteFile(golden, got, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
+			compare(t, strings.TrimSuffix(path, ".yaml")+".golden", err)
 		})
 	}
 }
@@ -200,6 +206,23 @@ func TestSelect(t *testing.T) {
 	}
 }
 
+func TestAScenarioMayHaveOneTimelapseOnly(t *testing.T) {
+	bound, free := read(t, good), &Scenario{}
+	for _, tc := range []struct {
+		scenario    *Scenario
+		asked, want float64
+	}{{free, 0, 1}, {free, 2.5, 2.5}, {bound, 0, 10}, {bound, 10, 10}} {
+		if got, err := tc.scenario.TimelapseFor(tc.asked); err != nil || got != tc.want {
+			t.Errorf("a file for %v, asked for %v: got %v, %v; want %v", tc.scenario.Timelapse, tc.asked, got, err, tc.want)
+		}
+	}
+	_, err := bound.TimelapseFor(1)
+	if err == nil {
+		t.Fatal("a file for 10 runs at 1")
+	}
+	compare(t, "testdata/good/scale-out.timelapse.golden", err)
+}
+
 func TestServicesAreCheckedAgainstTheMesh(t *testing.T) {
 	s := read(t, good)
 	if err := s.CheckServices([]string{"gateway", "catalog", "inventory", "order", "bank"}); err != nil {
@@ -207,11 +230,11 @@ func TestServicesAreCheckedAgainstTheMesh(t *testing.T) {
 	}
 	err := s.CheckServices([]string{"gateway", "catalogue", "inventory", "orders", "bank"})
 	want := strings.Join([]string{
-		good + `:54:14: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
-		good + `:66:21: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
-		good + `:68:40: the mesh has no service "catalog"; did you mean "catalogue"? Known: bank, catalogue, gateway, inventory, orders`,
-		good + `:71:23: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
-		good + `:72:25: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:55:14: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:67:21: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:69:40: the mesh has no service "catalog"; did you mean "catalogue"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:72:23: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
+		good + `:73:25: the mesh has no service "order"; did you mean "orders"? Known: bank, catalogue, gateway, inventory, orders`,
 	}, "\n")
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

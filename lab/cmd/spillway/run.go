@@ -48,7 +48,8 @@ for people, report.json and CSV files for programs, and the series of every run.
 
 --timelapse divides the durations of the scenario, of the autoscaler and of the
 rules, so that an hour of Kubernetes' patience takes minutes. Service times and
-rates stay as they are. --repeat runs each variant several times, with seeds one
+rates stay as they are. A scenario may be made for one time-lapse: it then runs at
+that, and at no other. --repeat runs each variant several times, with seeds one
 apart, and reports medians with 95 % bootstrap intervals.
 
 Ctrl-C ends the run under way and still reports what was measured, as not valid. A
@@ -65,7 +66,7 @@ too busy, or not everything ran.`,
 	flags.StringSliceVar(&f.variants, "variant", nil, "variants to run, separated by commas (default: all)")
 	flags.IntVar(&f.repeat, "repeat", 1, "how often each variant runs")
 	flags.Uint64Var(&f.seed, "seed", 1, "the same seed gives the same arrivals")
-	flags.Float64Var(&f.timelapse, "timelapse", 1, "by how much durations are divided, 1 to 100")
+	flags.Float64Var(&f.timelapse, "timelapse", 0, "by how much durations are divided, 1 to 100 (default: the scenario's own, else 1)")
 	flags.StringVar(&f.out, "out", "", "directory of the report (default: reports/NAME)")
 	flags.StringVar(&f.root, "root", "", "directory that holds k8s/ and bin/ (default: found from this program or the working directory)")
 	_ = cmd.MarkFlagDirname("out") // the flags exist
@@ -74,7 +75,7 @@ too busy, or not everything ran.`,
 		switch {
 		case f.repeat < 1 || f.repeat > 1000:
 			return usagef("--repeat is %d; give 1 to 1000", f.repeat)
-		case !(f.timelapse >= 1 && f.timelapse <= 100):
+		case cmd.Flags().Changed("timelapse") && !(f.timelapse >= 1 && f.timelapse <= 100):
 			return usagef("--timelapse is %v; give 1 (real time) to 100", f.timelapse)
 		}
 		return a.runScenario(cmd.Context(), args[0], f)
@@ -88,6 +89,9 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 		return usageError{err}
 	}
 	if _, err := s.Select(f.variants); err != nil {
+		return usageError{err}
+	}
+	if f.timelapse, err = s.TimelapseFor(f.timelapse); err != nil {
 		return usageError{err}
 	}
 	if f.root == "" {
@@ -112,7 +116,7 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 	// must leave a core to the arrivals, which are another process's.
 	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
 	board := newProgress(a.err, isTerminal(a.err), width(a.err))
-	fmt.Fprintf(a.err, "%s: %s\n", s.Name, s.Question)
+	fmt.Fprintf(a.err, "%s (time-lapse %v): %s\n", s.Name, f.timelapse, s.Question)
 	result, err := experiment.Run(ctx, experiment.Options{
 		Scenario: s, Scaled: scaled, Variants: f.variants, Repeat: f.repeat, Seed: f.seed, Timelapse: f.timelapse,
 		Root: f.root, Dir: f.out,
