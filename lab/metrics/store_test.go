@@ -228,27 +228,6 @@ func TestTheRuleFilesOpen(t *testing.T) {
 	}
 }
 
-func TestEveryAlertSaysWhatToDo(t *testing.T) {
-	b := newBench(t, time.Second, Config{}.withDefaults().loader(newParser()).lapse, []string{rulesDir + "/alerts.yaml"})
-	n := 0
-	for _, group := range b.groups {
-		for _, rule := range group.AlertingRules() {
-			n++
-			for _, name := range []string{"summary", "description", "runbook"} {
-				if rule.Annotations().Get(name) == "" {
-					t.Errorf("alert %s has no %s", rule.Name(), name)
-				}
-			}
-			if severity := rule.Labels().Get("severity"); severity != "page" && severity != "ticket" {
-				t.Errorf("alert %s has severity %q; page or ticket", rule.Name(), severity)
-			}
-		}
-	}
-	if n == 0 {
-		t.Error("no alerts")
-	}
-}
-
 func TestOpenedAndClosedAtOnce(t *testing.T) {
 	r := newReplica(t)
 	for range 20 { // leaks show when all tests are over
