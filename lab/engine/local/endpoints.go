@@ -71,8 +71,8 @@ func ready(all []endpoint) []string {
 
 // meshLists lists the endpoints of every Service that can be called over the mesh,
 // also where there are none. Engine.mu is held.
-func (e *Engine) meshLists() (lists, error) {
-	all := lists{}
+func (e *Engine) meshLists() (mesh.Lists, error) {
+	all := mesh.Lists{}
 	for _, s := range e.manifests.Services {
 		i := slices.IndexFunc(s.Spec.Ports, isMeshPort)
 		if i < 0 {
@@ -97,7 +97,7 @@ func (e *Engine) meshLists() (lists, error) {
 // state is the whole mesh as callers should see it. Every Service is in it, with
 // or without endpoints: one that is missing fails every call to it for good.
 // Engine.mu is held.
-func (e *Engine) state(endpoints lists) (mesh.State, error) {
+func (e *Engine) state(endpoints mesh.Lists) (mesh.State, error) {
 	state := mesh.State{Services: []mesh.Service{}, Knobs: e.knobs}
 	for _, s := range e.manifests.Services {
 		if !slices.ContainsFunc(s.Spec.Ports, isMeshPort) {
@@ -148,7 +148,7 @@ func (e *Engine) tell() (again time.Time, err error) {
 	if err != nil {
 		return again, err
 	}
-	shown, again := e.updates.pass(time.Now(), now)
+	shown, again := e.updates.Pass(time.Now(), now)
 	state, err := e.state(shown)
 	if err != nil {
 		return again, err
@@ -166,4 +166,15 @@ func (e *Engine) tell() (again time.Time, err error) {
 		e.conductor.tell(text)
 	}
 	return again, nil
+}
+
+// SetEndpointUpdates has the control plane learn of endpoints that come and go only
+// after a delay, or not at all. Front doors, ClusterIPs and WatchEndpoints are not
+// concerned, nor are faults and knobs. With 0 and false the latest endpoints are told
+// at once.
+func (e *Engine) SetEndpointUpdates(delay time.Duration, drop bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.updates.Set(time.Now(), mesh.EndpointNews{Delay: delay, Drop: drop})
+	e.wakeUp()
 }

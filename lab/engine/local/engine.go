@@ -78,7 +78,7 @@ type Engine struct {
 	announced   []byte   // the latest state of the mesh
 	complaint   string   // why the state after it could not be announced
 	late        []string // what of the front doors waits for the next start
-	updates     updates
+	updates     mesh.Updates
 	faults      map[string][]mesh.Fault
 	knobs       map[string]map[string]string
 	revision    uint64        // counts what changed is closed for

@@ -22,7 +22,7 @@ import (
 )
 
 func TestReplicaGetsItsEnvironment(t *testing.T) {
-	b := start(t, newRoot(t), filepath.Join(t.TempDir(), "state"))
+	b := start(t, newRoot(t), filepath.Join(t.TempDir(), "state"), func(o *Options) { o.Env = []string{"VERSION=none", "OF_ALL=yes"} })
 	r := b.workload("echo").GetReplicas()[0]
 	var env []string
 	if err := ask(t, http.MethodGet, r.GetAdminAddress(), "/env", &env); err != nil {
@@ -33,7 +33,7 @@ func TestReplicaGetsItsEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"POD_NAME=" + r.GetName(), "SERVICE=echo", "VERSION=one", "GRPC_ADDR=" + r.GetGrpcAddress(), "XDS=" + info.GetXdsAddress(),
+		"POD_NAME=" + r.GetName(), "SERVICE=echo", "VERSION=one", "OF_ALL=yes", "GRPC_ADDR=" + r.GetGrpcAddress(), "XDS=" + info.GetXdsAddress(),
 		`GRPC_XDS_BOOTSTRAP_CONFIG={"xds_servers":[{"server_uri":"` + info.GetXdsAddress() + `","channel_creds":[{"type":"insecure"}],"server_features":["xds_v3"]}],"node":{"id":"echo/` + r.GetName() + `"}}`,
 	} {
 		if !slices.Contains(env, want) {
@@ -67,6 +67,43 @@ func TestContainerIsStartedAgain(t *testing.T) {
 		}
 		if !b.said(EventReplica, test.reason) {
 			t.Errorf("no event says %q", test.reason)
+		}
+	}
+}
+
+// Of a process that was killed, or ended by itself, nobody could read the last
+// figures; of one that was asked to end somebody could.
+func TestEventsTellWhoCouldNotDrain(t *testing.T) {
+	b := start(t, newRoot(t), filepath.Join(t.TempDir(), "state"))
+	cut := func(replica string) (told, cut bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, e := range b.events {
+			if e.Replica == replica {
+				told, cut = told || e.Text == "gone", cut || e.Cut
+			}
+		}
+		return told, cut
+	}
+	killed, err := b.engine.Kill("echo", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the kill is told as a cut", func() bool { _, cut := cut(killed[0]); return cut })
+	b.ready()
+	var left []string
+	for _, r := range b.workload("echo").GetReplicas() {
+		if r.GetName() != killed[0] {
+			left = append(left, r.GetName())
+		}
+	}
+	if _, err := b.engine.SetReplicas("echo", 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range left {
+		until(t, name+" is gone", func() bool { gone, _ := cut(name); return gone })
+		if _, cut := cut(name); cut {
+			t.Errorf("%s was asked to end and drained, and is told as cut", name)
 		}
 	}
 }

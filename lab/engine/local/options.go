@@ -49,6 +49,9 @@ type Options struct {
 	// generator beside them is then on time. They starve on a host that is busy
 	// with other things.
 	Yield bool
+	// Env is added to the environment of every replica, as NAME=value, where the
+	// manifests do not say otherwise.
+	Env []string
 }
 
 func (o Options) overlay() string { return cmp.Or(o.Overlay, overlay) }
@@ -96,7 +99,10 @@ type Event struct {
 	Workload, Replica string
 	// Ready and Wanted are counts of replicas, for EventWorkload.
 	Ready, Wanted int
-	Text          string
+	// Cut tells of an EventReplica that a process ended and had not drained: it was
+	// killed, or ended by itself. What it counted last was never read.
+	Cut  bool
+	Text string
 }
 
 func (e Event) String() string {

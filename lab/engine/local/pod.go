@@ -184,7 +184,7 @@ func (p *pod) spec() (process.Spec, error) {
 	return process.Spec{
 		Name: p.name, Path: p.image, Args: args, Dir: p.dir, Output: p.out,
 		// What an image would bring, where no manifest says otherwise.
-		Env: append([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + p.dir, "TMPDIR=" + p.dir}, env...),
+		Env: slices.Concat([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + p.dir, "TMPDIR=" + p.dir}, p.engine.options.Env, env),
 	}, nil
 }
 

@@ -31,8 +31,8 @@ func (p *pod) run() {
 		if c, err := p.startContainer(); err != nil {
 			p.note(err.Error(), func(s *podStatus) { s.reason = err.Error() })
 		} else {
-			ended := p.watch(c)
-			p.note(ended, func(s *podStatus) {
+			ended, drained := p.watch(c)
+			p.tell(Event{Text: ended, Cut: !drained}, func(s *podStatus) {
 				s.process, s.paused = nil, false
 				s.setReady(false, time.Now())
 				s.reason = ended
@@ -60,13 +60,17 @@ func (p *pod) run() {
 
 // note changes the status and has the controller look at it. text, unless empty,
 // becomes an event.
-func (p *pod) note(text string, change func(*podStatus)) {
+func (p *pod) note(text string, change func(*podStatus)) { p.tell(Event{Text: text}, change) }
+
+// tell is note with more to say of the replica than a text.
+func (p *pod) tell(event Event, change func(*podStatus)) {
 	e := p.engine
 	e.mu.Lock()
 	change(&p.status)
 	e.mu.Unlock()
-	if text != "" {
-		e.events.post(Event{Kind: EventReplica, Workload: p.workload, Replica: p.name, Text: text})
+	if event.Text != "" {
+		event.Kind, event.Workload, event.Replica = EventReplica, p.workload, p.name
+		e.events.post(event)
 	}
 	e.wakeUp()
 }
@@ -99,9 +103,10 @@ func (p *pod) startContainer() (*process.Process, error) {
 	return c, nil
 }
 
-// watch stays with a running container until it has ended, and tells how it did.
-// It ends the container when the pod is deleted or a probe demands it.
-func (p *pod) watch(c *process.Process) string {
+// watch stays with a running container until it has ended, and tells how it did,
+// and whether it could drain. It ends the container when the pod is deleted or a
+// probe demands it.
+func (p *pod) watch(c *process.Process) (ended string, drained bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	sick := make(chan string, 2) // one from the startup and one from the liveness probe
 	var probes sync.WaitGroup
@@ -111,7 +116,7 @@ func (p *pod) watch(c *process.Process) string {
 
 	select {
 	case <-c.Done():
-		return c.Ended()
+		return c.Ended(), false
 	case <-p.stop:
 		cancel()
 		probes.Wait()
@@ -119,13 +124,14 @@ func (p *pod) watch(c *process.Process) string {
 	case why := <-sick:
 		// It stays an endpoint until its readiness probe says otherwise.
 		p.note(why, func(s *podStatus) { s.reason = why })
-		return why + "; " + p.end(c)
+		ended, drained := p.end(c)
+		return why + "; " + ended, drained
 	}
 }
 
 // end takes a container through preStop sleep, SIGTERM and, when the grace
 // period is over, SIGKILL.
-func (p *pod) end(c *process.Process) string {
+func (p *pod) end(c *process.Process) (ended string, drained bool) {
 	grace := time.Now().Add(p.grace())
 	p.engine.mu.Lock()
 	hasty := p.status.hasty
@@ -136,6 +142,7 @@ func (p *pod) end(c *process.Process) string {
 		select {
 		case <-timer.C:
 		case <-c.Done():
+			return c.Ended(), false
 		case <-p.engine.hurry:
 		}
 	}
@@ -144,13 +151,13 @@ func (p *pod) end(c *process.Process) string {
 	defer timer.Stop()
 	select {
 	case <-c.Done():
-		return c.Ended()
+		return c.Ended(), !c.Signaled()
 	case <-p.engine.hurry:
 	case <-timer.C:
 	}
 	c.Kill()
 	<-c.Done()
-	return "killed: it was still there when its grace period was over"
+	return "killed: it was still there when its grace period was over", false
 }
 
 // probe runs the container's probes until ctx ends.

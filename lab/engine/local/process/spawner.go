@@ -137,6 +137,13 @@ func (p *Process) Ended() string {
 	return "exit code 0"
 }
 
+// Signaled tells whether a signal ended the process, rather than itself. It must
+// be called after Done only.
+func (p *Process) Signaled() bool {
+	exit, ok := errors.AsType[*exec.ExitError](p.err)
+	return ok && exit.ExitCode() < 0
+}
+
 // Terminate sends SIGTERM. A process that has ended is left alone.
 func (p *Process) Terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
 

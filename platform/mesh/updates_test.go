@@ -1,16 +1,14 @@
-package local
+package mesh
 
 import (
 	"testing"
 	"time"
-
-	"spillway.dev/platform/mesh"
 )
 
-// TestUpdates follows endpoint lists on their way. A list is one service with one
-// endpoint, whose port tells the lists apart.
+// TestUpdates follows endpoint Lists on their way. A list is one service with one
+// endpoint, whose port tells the Lists apart.
 func TestUpdates(t *testing.T) {
-	list := func(port uint32) lists { return lists{"echo": {{Address: host, Port: port}}} }
+	list := func(port uint32) Lists { return Lists{"echo": {{Address: "127.0.0.1", Port: port}}} }
 	type step struct {
 		at     int // seconds
 		delay  int // set before, with drop, when it is not -1
@@ -42,12 +40,12 @@ func TestUpdates(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			begin := time.Unix(1000, 0)
 			after := func(seconds int) time.Time { return begin.Add(time.Duration(seconds) * time.Second) }
-			var u updates
+			var u Updates
 			for _, s := range test.steps {
 				if s.delay != same {
-					u.set(after(s.at), time.Duration(s.delay)*time.Second, s.drop)
+					u.Set(after(s.at), EndpointNews{Delay: time.Duration(s.delay) * time.Second, Drop: s.drop})
 				}
-				shown, next := u.pass(after(s.at), list(s.latest))
+				shown, next := u.Pass(after(s.at), list(s.latest))
 				if got := shown["echo"][0].Port; got != s.shown {
 					t.Errorf("at %d the control plane has %d, want %d", s.at, got, s.shown)
 				}
@@ -60,18 +58,18 @@ func TestUpdates(t *testing.T) {
 }
 
 func TestListsAreToldApart(t *testing.T) {
-	a := lists{"echo": {{Address: host, Port: 1}}, "caller": {}}
-	for _, other := range []lists{
-		{"echo": {{Address: host, Port: 1}}},
-		{"echo": {{Address: host, Port: 1, Draining: true}}, "caller": {}},
+	a := Lists{"echo": {{Address: "127.0.0.1", Port: 1}}, "caller": {}}
+	for _, other := range []Lists{
+		{"echo": {{Address: "127.0.0.1", Port: 1}}},
+		{"echo": {{Address: "127.0.0.1", Port: 1, Draining: true}}, "caller": {}},
 		{"echo": {}, "caller": {}},
-		{"echo": {{Address: host, Port: 1}}, "other": {}},
+		{"echo": {{Address: "127.0.0.1", Port: 1}}, "other": {}},
 	} {
 		if a.equal(other) {
 			t.Errorf("%v counts as %v", other, a)
 		}
 	}
-	if !a.equal(lists{"caller": []mesh.Endpoint{}, "echo": {{Address: host, Port: 1}}}) {
+	if !a.equal(Lists{"caller": []Endpoint{}, "echo": {{Address: "127.0.0.1", Port: 1}}}) {
 		t.Error("the same list counts as another")
 	}
 }
