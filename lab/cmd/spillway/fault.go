@@ -66,8 +66,8 @@ func (a *app) inject(cmd *cobra.Command, lasting bool, build func(args []string)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(a.out, faultLine(response.GetFault(), time.Now()))
-			return nil
+			fmt.Fprintln(a.out, faultLine(response.GetFault(), time.Now())+a.where())
+			return a.holdFault(cmd.Context(), faults, response.GetFault())
 		})
 	}
 	return cmd

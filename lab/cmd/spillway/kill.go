@@ -34,7 +34,7 @@ farewell, what a crash looks like. The mesh starts them again.`,
 				return a.printProto(resp)
 			}
 			for _, name := range resp.GetKilled() {
-				fmt.Fprintf(a.out, "killed %s\n", name)
+				fmt.Fprintf(a.out, "killed %s%s\n", name, a.where())
 			}
 			return nil
 		})

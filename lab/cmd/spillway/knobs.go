@@ -52,7 +52,7 @@ at once, also those that start later.`,
 					if err != nil {
 						return err
 					}
-					fmt.Fprintf(a.out, "%s %s: %s → %s\n", args[0], args[1], cmp.Or(response.GetPrevious(), "default"), args[2])
+					fmt.Fprintf(a.out, "%s %s: %s → %s%s\n", args[0], args[1], cmp.Or(response.GetPrevious(), "default"), args[2], a.where())
 					return nil
 				})
 			},

@@ -23,7 +23,7 @@ Deployment's strategy says. No request is lost. The command returns at once;
 				if _, err := engine.Restart(cmd.Context(), &enginev1.RestartRequest{Workload: args[0]}); err != nil {
 					return fmt.Errorf("restart %s: %w", args[0], err)
 				}
-				fmt.Fprintf(a.out, "%s is being restarted\n", args[0])
+				fmt.Fprintf(a.out, "%s is being restarted%s\n", args[0], a.where())
 				return nil
 			})
 		},

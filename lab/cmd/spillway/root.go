@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"spillway.dev/lab/engine/client"
+	"spillway.dev/lab/engine/kube"
 	"spillway.dev/platform/problem"
 	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
 )
@@ -30,6 +31,11 @@ type app struct {
 	dir      string
 	in       io.Reader
 	out, err io.Writer
+
+	kind    string // of the engine: engineLocal or engineKube
+	cluster kube.Config
+	// session opens a session with the cluster, for the engine kube.
+	session func() (*kube.Session, error)
 }
 
 // usageError is bad use of the command line, as opposed to a failure.
@@ -79,6 +85,10 @@ machine, with no container and no cluster, and puts it under pressure.
 running mesh from a second terminal. A mesh belongs to a state directory: give
 each its own with --dir and several run side by side.
 
+With --engine kube the mesh is one in a Kubernetes cluster: that of the current
+context of the kubeconfig, or of --context, in --namespace, which must carry the
+label spillway.dev/lab: "true". Every command says there what it changes and where.
+
 Exit codes: 0 done, 1 failed, 2 bad use.`,
 		Example: `  spillway up                          # in one terminal
   spillway buy                         # in another: a purchase and its trace
@@ -93,11 +103,12 @@ Exit codes: 0 done, 1 failed, 2 bad use.`,
 	}
 	root.PersistentFlags().StringVar(&a.dir, "dir", ".spillway", "state directory of the mesh")
 	_ = root.MarkPersistentFlagDirname("dir") // the flag exists
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	a.engineFlags(root)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if a.dir == "" {
 			return usagef("--dir is empty; name a directory, or leave it out for .spillway")
 		}
-		return nil
+		return a.chooseEngine(cmd)
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
@@ -134,8 +145,31 @@ func arguments(least int, names ...string) cobra.PositionalArgs {
 	}
 }
 
-// engine connects to the engine of the state directory.
-func (a *app) engine() (enginev1.EngineServiceClient, func() error, error) { return client.Dial(a.dir) }
+// engine connects to the engine of the state directory, or to the cluster.
+func (a *app) engine() (enginev1.EngineServiceClient, func() error, error) {
+	conn, closeConn, err := a.mesh()
+	if err != nil {
+		return nil, nil, err
+	}
+	return enginev1.NewEngineServiceClient(conn), closeConn, nil
+}
+
+// mesh connects to everything that steers the mesh. The returned function closes
+// the connection.
+func (a *app) mesh() (*grpc.ClientConn, func() error, error) {
+	if a.kind == engineKube {
+		session, err := a.session()
+		if err != nil {
+			return nil, nil, err
+		}
+		return session.Conn(), session.Close, nil
+	}
+	conn, err := client.Connect(a.dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, conn.Close, nil
+}
 
 // withEngine calls f with a connection to the engine.
 func (a *app) withEngine(f func(enginev1.EngineServiceClient) error) error {
@@ -144,11 +178,11 @@ func (a *app) withEngine(f func(enginev1.EngineServiceClient) error) error {
 
 // withMesh calls f with a connection to everything that steers the mesh.
 func (a *app) withMesh(f func(*grpc.ClientConn) error) error {
-	conn, err := client.Connect(a.dir)
+	conn, closeConn, err := a.mesh()
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(conn), conn.Close())
+	return errors.Join(f(conn), closeConn())
 }
 
 // explain is an error as people read it: what came over RPC without gRPC's own

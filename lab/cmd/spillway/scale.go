@@ -29,7 +29,7 @@ of balancing first and finish what they hold.`,
 				if err != nil {
 					return fmt.Errorf("scale %s: %w", args[0], err)
 				}
-				fmt.Fprintf(a.out, "%s scaled from %d to %d\n", args[0], resp.GetPrevious(), n)
+				fmt.Fprintf(a.out, "%s scaled from %d to %d%s\n", args[0], resp.GetPrevious(), n, a.where())
 				return nil
 			})
 		},

@@ -130,3 +130,6 @@ func (w warningHandler) HandleWarningHeader(code int, _ string, text string) {
 	}
 	w.warnings = append(w.warnings, text)
 }
+
+// Context is the name of the context of the kubeconfig.
+func (c *Cluster) Context() string { return c.context }

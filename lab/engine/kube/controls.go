@@ -254,4 +254,3 @@ func (k *controls) StartStore(ctx context.Context, name string) error {
 	_, err = sets.Update(ctx, set, metav1.UpdateOptions{FieldManager: Manager + "-fault"})
 	return answer(err)
 }
-

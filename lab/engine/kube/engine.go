@@ -270,4 +270,3 @@ func (e engine) StreamLogs(req *enginev1.StreamLogsRequest, stream grpc.ServerSt
 	}
 	return err
 }
-
