@@ -37,6 +37,7 @@ func TestComponents(t *testing.T) {
 		"scaling-cpu":         all,
 		"scaling-callers-cpu": "gateway order",
 		"scaling-pressure":    all,
+		"scaling-demand":      all,
 	} {
 		t.Run(component, func(t *testing.T) {
 			m := render(t, component)
@@ -69,6 +70,8 @@ func TestComponentsScale(t *testing.T) {
 		"scaling-cpu": "15s 2→3",
 		// Offered twice what two replicas can do, at 0.7 of it: six.
 		"scaling-pressure": "15s 2→4, 30s 4→6",
+		// Four replicas' worth, at 0.7 each: six, however many there are.
+		"scaling-demand": "15s 2→4, 30s 4→6",
 	} {
 		t.Run(component, func(t *testing.T) {
 			var spec string
@@ -87,6 +90,8 @@ func TestComponentsScale(t *testing.T) {
 							return 4 / float64(len(d.pods))
 						})
 						d.one("spillway:service_pressure:ratio", map[string]string{"service": "payment"}, func() float64 { return 9 })
+						d.one("spillway:service_demand:ratio", map[string]string{"service": "order"}, func() float64 { return 4 })
+						d.one("spillway:service_demand:ratio", map[string]string{"service": "payment"}, func() float64 { return 9 })
 						began := time.Now()
 						a := d.run(autoscaler.Config{Rules: filepath.Join(k8s, "observability/prometheus-adapter/config.yaml")})
 						pass(5 * time.Minute)
@@ -118,7 +123,7 @@ func TestAdapterRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, series := range []string{"spillway:service_pressure:ratio", "spillway:service_offered_calls:rate", "spillway:pod_cpu_usage:cores"} {
+	for _, series := range []string{"spillway:service_pressure:ratio", "spillway:service_demand:ratio", "spillway:service_offered_calls:rate", "spillway:pod_cpu_usage:cores"} {
 		if !strings.Contains(string(recorded), fmt.Sprintf("record: %s\n", series)) {
 			t.Errorf("%s is not recorded", series)
 		}
