@@ -85,6 +85,12 @@ func addsUp(t *testing.T, r *Record) {
 	if err != nil || all != r.Latency {
 		t.Errorf("the seconds together have the latency %+v, %v; the whole has %+v", all, err, r.Latency)
 	}
+	if all, err := r.LagBetween(0, time.Hour); err != nil || all != r.Lag {
+		t.Errorf("the seconds together have the lag %+v, %v; the whole has %+v", all, err, r.Lag)
+	}
+	if first, err := r.LagBetween(0, time.Second); len(r.Seconds) > 0 && (err != nil || first != r.Seconds[0].Lag) {
+		t.Errorf("the first second has the lag %+v, %v; it says %+v", first, err, r.Seconds[0].Lag)
+	}
 }
 
 // moody answers as chance has it: at once, in time, around the deadline, late,

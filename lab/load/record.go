@@ -46,6 +46,8 @@ type Second struct {
 	// V2 encoding in base64; empty when there are none. Quantiles over several
 	// seconds are had from their sum: see Record.Between.
 	Histogram string `json:"histogram,omitempty"`
+	// LagHistogram has the lags likewise: see Record.LagBetween.
+	LagHistogram string `json:"lag_histogram,omitempty"`
 }
 
 // Counts is what became of journeys. Each that was offered ends in exactly one
@@ -94,12 +96,24 @@ func count(by *map[string]int64, reason string) {
 // Between is the latency of the answered journeys that were meant to begin in
 // [from, to), in whole real seconds since the load began.
 func (r *Record) Between(from, to time.Duration) (Latency, error) {
+	return r.sum(from, to, func(s *Second) string { return s.Histogram })
+}
+
+// LagBetween is how much later than intended the journeys began that were meant to
+// begin in [from, to), in whole real seconds since the load began.
+func (r *Record) LagBetween(from, to time.Duration) (Latency, error) {
+	return r.sum(from, to, func(s *Second) string { return s.LagHistogram })
+}
+
+// sum adds up one histogram of the seconds in [from, to).
+func (r *Record) sum(from, to time.Duration, of func(*Second) string) (Latency, error) {
 	total := newHistogram()
-	for _, s := range r.Seconds {
-		if begin := time.Duration(s.Second) * time.Second; s.Histogram == "" || begin < from || begin >= to {
+	for i := range r.Seconds {
+		s := &r.Seconds[i]
+		if begin := time.Duration(s.Second) * time.Second; of(s) == "" || begin < from || begin >= to {
 			continue
 		}
-		h, err := hdrhistogram.Decode([]byte(s.Histogram))
+		h, err := hdrhistogram.Decode([]byte(of(s)))
 		if err != nil {
 			return Latency{}, fmt.Errorf("histogram of second %d: %w", s.Second, err)
 		}
@@ -299,7 +313,9 @@ func (n *notes) finish(scratch *hdrhistogram.Histogram) Second {
 		}
 		return summarise(scratch)
 	}
-	s.Lag = sort(n.lag)
+	if s.Lag = sort(n.lag); s.Lag.Count > 0 {
+		s.LagHistogram = encode(scratch)
+	}
 	s.Latency = sort(n.latency)
 	if s.Latency.Count > 0 {
 		s.Histogram = encode(scratch)

@@ -60,6 +60,23 @@ func (s series) Query(ctx context.Context, expr string, at time.Time) (promql.Ve
 	return nil, fmt.Errorf("query %q gives a %s; ask for samples at one time", expr, result.Value.Type())
 }
 
+// Samples are the stored samples of a selector, such as up{job="host"}, in the
+// time of the given length before at, as they were scraped: nothing is
+// interpolated, and what a series ended with is there.
+func (s series) Samples(ctx context.Context, selector string, length time.Duration, at time.Time) (promql.Matrix, error) {
+	expr := fmt.Sprintf("%s[%dms]", selector, length.Milliseconds())
+	q, err := s.engine.NewInstantQuery(ctx, s.data, nil, expr, at)
+	if err != nil {
+		return nil, fmt.Errorf("query %q: %w", expr, err)
+	}
+	defer q.Close()
+	matrix, err := q.Exec(ctx).Matrix()
+	if err != nil {
+		return nil, fmt.Errorf("query %q: %w", expr, err)
+	}
+	return keep(matrix), nil
+}
+
 // QueryRange evaluates an expression at from, from+step and so on until to, with
 // both ends included.
 func (s series) QueryRange(ctx context.Context, expr string, from, to time.Time, step time.Duration) (promql.Matrix, error) {
@@ -75,11 +92,15 @@ func (s series) QueryRange(ctx context.Context, expr string, from, to time.Time,
 	if result.Err != nil {
 		return nil, fmt.Errorf("query %q: %w", expr, result.Err)
 	}
-	// The engine takes the points of a matrix back when the query closes.
 	matrix, err := result.Matrix()
 	if err != nil {
 		return nil, fmt.Errorf("query %q: %w", expr, err)
 	}
+	return keep(matrix), nil
+}
+
+// keep copies a matrix: the engine takes its points back when the query closes.
+func keep(matrix promql.Matrix) promql.Matrix {
 	kept := make(promql.Matrix, 0, len(matrix))
 	for _, one := range matrix {
 		kept = append(kept, promql.Series{
@@ -88,5 +109,5 @@ func (s series) QueryRange(ctx context.Context, expr string, from, to time.Time,
 			Histograms: append([]promql.HPoint(nil), one.Histograms...),
 		})
 	}
-	return kept, nil
+	return kept
 }

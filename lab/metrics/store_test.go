@@ -46,6 +46,11 @@ func TestTargetsComeAndGo(t *testing.T) {
 	vanishes(t, s, `calls_total{pod="two"}`)
 	vanishes(t, s, `up{pod="two"}`)
 	becomes(t, s, `calls_total{pod="one"}`, 3)
+	// What it ended with is kept.
+	kept, err := s.Samples(t.Context(), `calls_total{pod="two"}`, time.Hour, time.Now())
+	if err != nil || len(kept) != 1 || len(kept[0].Floats) == 0 || kept[0].Floats[len(kept[0].Floats)-1].F != 4 {
+		t.Errorf("the samples of one that is gone: %v, %v", kept, err)
+	}
 
 	// One that is gone without a word.
 	one.server.Close()

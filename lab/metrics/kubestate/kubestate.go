@@ -78,7 +78,7 @@ func flag(on bool) float64 {
 
 // families is every metric, for Describe.
 var families = []family{
-	podInfo, podCreated, podPhase, podReady, podScheduled, containerRequests, containerLimits, containerRestarts,
+	podInfo, podCreated, podDeletion, podPhase, podReady, podScheduled, containerRequests, containerLimits, containerRestarts,
 	deploymentSpec, deploymentReplicas, deploymentReady, deploymentAvailable, deploymentUpdated, deploymentUnavailable,
 	hpaInfo, hpaMin, hpaMax, hpaCurrent, hpaDesired, hpaCondition,
 	nodeInfo, nodeCreated, nodeUnschedulable, nodeAllocatable, nodeCondition,

@@ -17,6 +17,7 @@ import (
 // objects are one of each, as a mesh that has just scaled out has them.
 func objects() Objects {
 	yes, replicas, least := true, int32(3), int32(2)
+	deleted := metav1.NewTime(time.Unix(1_700_000_030, 0))
 	return Objects{
 		Pods: []*corev1.Pod{
 			{
@@ -42,7 +43,7 @@ func objects() Objects {
 				},
 			},
 			{
-				ObjectMeta: metav1.ObjectMeta{Namespace: "spillway", Name: "order-2", UID: "u2"},
+				ObjectMeta: metav1.ObjectMeta{Namespace: "spillway", Name: "order-2", UID: "u2", DeletionTimestamp: &deleted},
 				Status:     corev1.PodStatus{Phase: corev1.PodPending},
 			},
 		},
@@ -98,7 +99,8 @@ func TestCollect(t *testing.T) {
 	for name, want := range map[string]string{
 		"kube_pod_info": `kube_pod_info{created_by_kind="",created_by_name="",namespace="spillway",node="",pod="order-2",pod_ip="",uid="u2"} 1
 kube_pod_info{created_by_kind="ReplicaSet",created_by_name="order-abc",namespace="spillway",node="node-1",pod="order-1",pod_ip="127.0.0.1",uid="u1"} 1`,
-		"kube_pod_created": `kube_pod_created{namespace="spillway",pod="order-1",uid="u1"} 1.7e+09`,
+		"kube_pod_created":            `kube_pod_created{namespace="spillway",pod="order-1",uid="u1"} 1.7e+09`,
+		"kube_pod_deletion_timestamp": `kube_pod_deletion_timestamp{namespace="spillway",pod="order-2",uid="u2"} 1.70000003e+09`,
 		"kube_pod_status_phase": `kube_pod_status_phase{namespace="spillway",phase="Failed",pod="order-1",uid="u1"} 0
 kube_pod_status_phase{namespace="spillway",phase="Failed",pod="order-2",uid="u2"} 0
 kube_pod_status_phase{namespace="spillway",phase="Pending",pod="order-1",uid="u1"} 0

@@ -13,6 +13,7 @@ var (
 	podInfo = gauge("kube_pod_info", "Information about pod.",
 		"namespace", "pod", "uid", "pod_ip", "node", "created_by_kind", "created_by_name")
 	podCreated   = gauge("kube_pod_created", "Unix creation timestamp.", "namespace", "pod", "uid")
+	podDeletion  = gauge("kube_pod_deletion_timestamp", "Unix deletion timestamp.", "namespace", "pod", "uid")
 	podPhase     = gauge("kube_pod_status_phase", "The pods current phase.", "namespace", "pod", "uid", "phase")
 	podReady     = gauge("kube_pod_status_ready", "Describes whether the pod is ready to serve requests.", "namespace", "pod", "uid", "condition")
 	podScheduled = gauge("kube_pod_status_scheduled", "Describes the status of the scheduling process for the pod.",
@@ -39,6 +40,9 @@ func collectPod(out chan<- prometheus.Metric, pod *corev1.Pod) {
 	podInfo.emit(out, 1, with(pod.Status.PodIP, pod.Spec.NodeName, kind, owner)...)
 	if !pod.CreationTimestamp.IsZero() {
 		podCreated.emit(out, seconds(pod.CreationTimestamp), id...)
+	}
+	if pod.DeletionTimestamp != nil {
+		podDeletion.emit(out, seconds(*pod.DeletionTimestamp), id...)
 	}
 	if pod.Status.Phase != "" {
 		for _, phase := range phases {
