@@ -95,11 +95,11 @@ func (o *offered) end() *load.Report {
 			return err
 		}
 		// A line of progress a second comes first.
-		_, text, found := bytes.Cut(text, []byte("\n{"))
+		_, answer, found := bytes.Cut(text, []byte("\n{"))
 		if !found {
-			o.Fatalf("%s ended without a report:\n%s", o.pod, text[max(0, len(text)-2000):])
+			return fmt.Errorf("%s printed no report:\n%s", o.pod, text[max(0, len(text)-2000):])
 		}
-		return json.Unmarshal(append([]byte("{"), text...), report)
+		return json.Unmarshal(append([]byte("{"), answer...), report)
 	})
 	if err := pods.Delete(o.Context(), o.pod, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
 		o.Fatal(err)
