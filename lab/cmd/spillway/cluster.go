@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"spillway.dev/lab/engine/kube"
+	"spillway.dev/lab/engine/manifest"
 	faultv1 "spillway.dev/proto/gen/spillway/fault/v1"
 )
 
@@ -100,4 +102,56 @@ func (a *app) holdFault(ctx context.Context, faults faultv1.FaultServiceClient, 
 		fmt.Fprintf(a.out, "%s: ended%s\n", f.GetId(), a.where())
 	}
 	return err
+}
+
+// settlePatience bounds how long a cluster may take for what it was told.
+const settlePatience = 5 * time.Minute
+
+// upCluster applies an overlay with a variant's components and waits until its
+// workloads are ready.
+func (a *app) upCluster(ctx context.Context, root, overlay string, variant manifest.Variant) error {
+	scratch, err := os.MkdirTemp("", "spillway-up-")
+	if err != nil {
+		return fmt.Errorf("render the overlay: %w", err)
+	}
+	defer os.RemoveAll(scratch)
+	manifests, err := manifest.RenderVariant(filepath.Join(root, "k8s"), filepath.Join("overlays", overlay), variant, scratch)
+	if err != nil {
+		return usageError{err}
+	}
+	config := a.cluster
+	config.New = true
+	cluster, err := kube.Connect(ctx, config)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	fmt.Fprintf(a.out, "Applying overlays/%s to %s.\n", overlay, cluster.Where())
+	tell := func(text string) { fmt.Fprintf(a.out, "  %s\n", text) }
+	err = cluster.Apply(ctx, manifests, false, tell)
+	for _, w := range cluster.Warnings() {
+		fmt.Fprintf(a.err, "warning: %s\n", w)
+	}
+	if err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, settlePatience)
+	defer cancel()
+	if err := cluster.WaitReady(waiting, tell); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "The mesh serves in %s after %s.\n", cluster.Where(), time.Since(begin).Round(100*time.Millisecond))
+	return nil
+}
+
+// downCluster deletes what was applied.
+func (a *app) downCluster(ctx context.Context) error {
+	cluster, err := kube.Connect(ctx, a.cluster)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	defer cancel()
+	fmt.Fprintf(a.out, "Deleting what was applied to %s.\n", cluster.Where())
+	return cluster.Down(ctx, func(text string) { fmt.Fprintf(a.out, "  %s\n", text) })
 }

@@ -53,6 +53,9 @@ controller, on metrics that the Prometheus in this program keeps and serves.
 --scaling chooses the autoscalers: a component k8s/components/scaling-*.
 --timelapse makes them, and the rules, that many times as fast.
 
+With --engine kube an overlay of k8s/ is applied to the cluster and waited for; what
+an earlier one had more is deleted. The mesh goes on until 'spillway down'.
+
 With OTEL_EXPORTER_OTLP_ENDPOINT set (http://host:port, gRPC) traces go to that
 collector as well, such as Jaeger.`,
 		Example: "  spillway up\n  spillway up --scaling cpu --timelapse 10\n  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 spillway up --dir .spillway-2",
@@ -63,7 +66,16 @@ collector as well, such as Jaeger.`,
 	scaling := cmd.Flags().String("scaling", "", "autoscalers: fixed, cpu, callers-cpu, pressure (default: none)")
 	components := cmd.Flags().StringSlice("component", nil, "more components of k8s/components, such as small-replicas")
 	timelapse := cmd.Flags().Float64("timelapse", 1, "by how much the durations of autoscalers and rules are divided, 1 to 100")
+	overlay := cmd.Flags().String("overlay", "", "for --engine kube: ci, kind or cluster, of k8s/overlays")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case a.kind == engineKube && *overlay == "":
+			return usagef("--overlay is missing; give ci, kind or cluster, a directory of k8s/overlays")
+		case a.kind == engineKube && *timelapse != 1:
+			return usagef("--timelapse is %v; a cluster's autoscaler has its own times, leave it out", *timelapse)
+		case a.kind != engineKube && *overlay != "":
+			return usagef("--overlay is for --engine kube; this machine runs k8s/overlays/local")
+		}
 		if !(*timelapse >= 1 && *timelapse <= 100) {
 			return usagef("--timelapse is %v; give 1 (real time) to 100", *timelapse)
 		}
@@ -79,6 +91,9 @@ collector as well, such as Jaeger.`,
 			variant.Components = append(variant.Components, "scaling-"+*scaling)
 		}
 		variant.Components = append(variant.Components, *components...)
+		if a.kind == engineKube {
+			return a.upCluster(cmd.Context(), *root, *overlay, variant)
+		}
 		return a.up(cmd.Context(), *root, variant, *timelapse)
 	}
 	return cmd

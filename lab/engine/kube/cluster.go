@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -32,6 +33,8 @@ type Config struct {
 	Context string
 	// Namespace that the mesh is in.
 	Namespace string
+	// New lets the namespace be one that Apply makes.
+	New bool
 }
 
 // Cluster is a namespace of a cluster that may be broken. It is safe for
@@ -79,13 +82,11 @@ func Connect(ctx context.Context, config Config) (*Cluster, error) {
 		return nil, fmt.Errorf("use context %s: %w", c.context, err)
 	}
 	c.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(c.client.Discovery()))
-	return c, c.check(ctx, c.namespace)
-}
-
-// check refuses a namespace that is not a lab.
-func (c *Cluster) check(ctx context.Context, namespace string) error {
-	ns, err := c.client.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
-	return marked(c.context, namespace, ns, err)
+	ns, err := c.client.CoreV1().Namespaces().Get(ctx, c.namespace, metav1.GetOptions{})
+	if config.New && apierrors.IsNotFound(err) {
+		return c, nil
+	}
+	return c, marked(c.context, c.namespace, ns, err)
 }
 
 // Where names the place that is changed, for whoever is told of a change.

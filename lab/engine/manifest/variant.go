@@ -55,6 +55,19 @@ func LoadVariant(root, overlay string, v Variant, scratch string) (*Mesh, error)
 	if v.empty() {
 		return Load(root, overlay)
 	}
+	text, err := RenderVariant(root, overlay, v, scratch)
+	if err != nil {
+		return nil, err
+	}
+	return Decode(text, root, scratch)
+}
+
+// RenderVariant is the first half of LoadVariant: it returns the objects as one
+// YAML stream, of whatever kinds they are.
+func RenderVariant(root, overlay string, v Variant, scratch string) ([]byte, error) {
+	if v.empty() {
+		return Render(filepath.Join(root, overlay))
+	}
 	if err := v.check(root); err != nil {
 		return nil, err
 	}
@@ -72,7 +85,7 @@ func LoadVariant(root, overlay string, v Variant, scratch string) (*Mesh, error)
 	if err := v.meets(root, overlay, scratch, text); err != nil {
 		return nil, err
 	}
-	return Decode(text, root, scratch)
+	return text, nil
 }
 
 func (v Variant) check(root string) error {
