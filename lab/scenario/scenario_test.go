@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -302,6 +303,10 @@ func TestTheDocumentsExamplesAreRead(t *testing.T) {
 	}
 }
 
+// undivided is a duration in a patch that belongs to a replica, in its
+// environment or before it stops: no time-lapse divides it.
+var undivided = regexp.MustCompile(`value: "?[0-9.]+(ms|s|m|h)\b|sleep: \{seconds:`)
+
 // TestTheCatalogueIsRead reads every scenario that comes with the project, and
 // looks for what it names.
 func TestTheCatalogueIsRead(t *testing.T) {
@@ -323,6 +328,11 @@ func TestTheCatalogueIsRead(t *testing.T) {
 				t.Error(err)
 			}
 			for _, v := range s.Variants {
+				for _, p := range v.Patches {
+					if found := undivided.FindString(p.Patch); found != "" && s.Timelapse == 0 {
+						t.Errorf("variant %s patches in %q, which is right at one time-lapse only; say which with `timelapse`", v.Name, found)
+					}
+				}
 				if v.Says == "" {
 					t.Errorf("variant %s does not say what is different about it", v.Name)
 				}
