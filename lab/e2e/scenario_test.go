@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"spillway.dev/lab/metrics"
@@ -105,6 +106,63 @@ func TestScenario(t *testing.T) {
 	series(t, filepath.Join(dir, "runs", "scaled-1", "metrics"))
 	if left, err := filepath.Glob(filepath.Join(dir, "runs", "*", "state")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestSecondInterruptEndsAtOnce ends a run twice while load is offered: nothing of
+// it is left, neither a process nor a state directory, and no report.
+func TestSecondInterruptEndsAtOnce(t *testing.T) {
+	dir, said := t.TempDir(), &output{}
+	cmd := exec.Command(binary(t), "run", filepath.Join("testdata", "short.yaml"), "--out", dir, "--timelapse", "2", "--variant", "fixed")
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill() // it has ended, unless the test fails
+	until(t, "the load begins", func() error {
+		if !strings.Contains(said.String(), " load\n") {
+			return errors.New(said.String())
+		}
+		return nil
+	})
+	var ledger []struct {
+		PID int `json:"pid"`
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "runs", "fixed-1", "state", "processes.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &ledger)
+	}
+	if err != nil || len(ledger) < 10 {
+		t.Fatalf("%d processes run, %v", len(ledger), err)
+	}
+	interrupt := func() {
+		t.Helper()
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	interrupt()
+	until(t, "the first one is noticed", func() error {
+		if !strings.Contains(said.String(), "Ctrl-C again") {
+			return errors.New(said.String())
+		}
+		return nil
+	})
+	interrupt()
+	_ = cmd.Wait() // its exit code is looked at
+	if code := cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("exit code %d, want 130: %s", code, said)
+	}
+	for _, p := range ledger {
+		if err := syscall.Kill(p.PID, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("process %d still runs: %v", p.PID, err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "runs", "*", "state")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "report.json")); !os.IsNotExist(err) {
+		t.Errorf("a report: %v", err)
 	}
 }
 

@@ -3,5 +3,5 @@
 //
 // A file reads on from the next: experiment.go (variants and repeats) → trial.go
 // (one run of one variant) → steps.go (what happens when) → generator.go (the
-// load, in a process of its own) → record.go, series.go (what is kept of it).
+// load, in a process of its own) → record.go, series.go, totals.go (what is kept of it).
 package experiment

@@ -44,6 +44,9 @@ type Options struct {
 	// Command is what runs the same again, for the report.
 	Command string
 	Log     *slog.Logger
+	// Abandon, when it is closed, ends everything at once: the run under way, its
+	// mesh, and the report with them. It may be nil.
+	Abandon <-chan struct{}
 	// Progress is told how it goes, from several goroutines, one at a time. It
 	// may be nil.
 	Progress func(Moment)
@@ -65,6 +68,9 @@ type Moment struct {
 	// Note is something that happened, such as a fault.
 	Note string
 }
+
+// ErrAbandoned is Run's error when Options.Abandon was closed.
+var ErrAbandoned = errors.New("ended at once: what was measured is not reported")
 
 // Run runs the scenario and writes the report into options.Dir. When ctx ends
 // the run under way is cut short, and what was measured until then is reported
@@ -90,6 +96,22 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 	if err := report.Remove(options.Dir); err != nil {
 		return nil, err
 	}
+	if err := clean(options); err != nil {
+		return nil, err
+	}
+	if options.Root, release, err = still(options.Root); err != nil {
+		return nil, err
+	}
+	defer release()
+	hard, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	go func() {
+		select {
+		case <-options.Abandon:
+			abandon()
+		case <-hard.Done():
+		}
+	}()
 	result := newResult(ctx, options)
 	runs, ran := len(variants)*options.Repeat, 0
 	measures := make(map[string]map[string]measure.Summary)
@@ -101,7 +123,10 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 				break
 			}
 			t := &trial{options: options, variant: v, repeat: n, run: i*options.Repeat + n + 1, runs: runs}
-			err := t.do(ctx)
+			err := t.do(ctx, hard)
+			if hard.Err() != nil {
+				return nil, ErrAbandoned
+			}
 			if t.measures != nil {
 				done, ran = append(done, t), ran+1
 			}
@@ -234,5 +259,5 @@ func Met(r *report.Result) bool {
 
 // dir is where a run keeps what is its own.
 func (t *trial) dir() string {
-	return filepath.Join(t.options.Dir, "runs", fmt.Sprintf("%s-%d", t.variant.Name, t.repeat+1))
+	return filepath.Join(t.options.Dir, runsDir, fmt.Sprintf("%s-%d", t.variant.Name, t.repeat+1))
 }

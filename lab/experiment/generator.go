@@ -56,8 +56,8 @@ func Offer(ctx context.Context, in io.Reader, out io.Writer, gateway load.Gatewa
 // generate runs the generator's command to its end and returns what it recorded.
 // A process of its own has a scheduler and a heap of its own: what the metrics
 // store and the autoscaler do does not hold up an arrival. When ctx ends it is
-// told to stop, and what it has is still taken.
-func generate(ctx context.Context, command []string, plan load.Plan, begun func(time.Time), tick func(load.Tick)) (*load.Record, error) {
+// told to stop, and what it has is still taken; when hard ends it is killed.
+func generate(ctx, hard context.Context, command []string, plan load.Plan, begun func(time.Time), tick func(load.Tick)) (*load.Record, error) {
 	text, err := json.Marshal(plan)
 	if err != nil {
 		return nil, fmt.Errorf("encode the plan: %w", err)
@@ -77,6 +77,7 @@ func generate(ctx context.Context, command []string, plan load.Plan, begun func(
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the load: %w", err)
 	}
+	defer context.AfterFunc(hard, func() { _ = cmd.Process.Kill() })()
 	record, readErr := follow(out, begun, tick)
 	err = cmd.Wait()
 	if record != nil {

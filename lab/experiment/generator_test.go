@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -30,8 +31,21 @@ func TestFollow(t *testing.T) {
 }
 
 func TestGeneratorThatFails(t *testing.T) {
-	_, err := generate(t.Context(), []string{"/bin/sh", "-c", "echo no mesh >&2; exit 1"}, load.Default(), func(time.Time) {}, func(load.Tick) {})
+	_, err := generate(t.Context(), t.Context(), []string{"/bin/sh", "-c", "echo no mesh >&2; exit 1"}, load.Default(), func(time.Time) {}, func(load.Tick) {})
 	if err == nil || !strings.Contains(err.Error(), "no mesh") {
 		t.Errorf("%v; it should say what the process said", err)
+	}
+}
+
+// One that does not end when it is told to is killed when nobody wants its record
+// any more.
+func TestGeneratorIsGivenUp(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	hard, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	deaf := []string{"/bin/sh", "-c", `trap : TERM; echo '{"begin":"2031-01-02T03:04:05Z"}'; while :; do read -r _ || sleep 0.01; done`}
+	begun := func(time.Time) { stop(); giveUp() }
+	if record, err := generate(ctx, hard, deaf, load.Default(), begun, func(load.Tick) {}); record != nil || err == nil {
+		t.Errorf("%+v, %v", record, err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -22,8 +21,7 @@ func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record 
 	r := &measure.Recording{
 		Variant: t.variant.Name, Repeat: t.repeat, Seed: record.Seed, Timelapse: lapse,
 		Warmup: s.Warmup.Seconds(), Duration: s.Duration.Seconds(),
-		Mix: make(map[string]float64), Faults: line.faults,
-		LagP99: record.Lag.P99, CutShort: record.CutShort, SessionsLost: &record.SessionsLost,
+		Mix: make(map[string]float64), Faults: line.faults, CutShort: record.CutShort, SessionsLost: &record.SessionsLost,
 	}
 	for kind, j := range record.Plan.Journeys {
 		r.Mix[kind] = j.Share
@@ -49,7 +47,7 @@ func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record 
 	events, _, _ := mesh.Autoscaler.Events().After(0)
 	r.Warnings = warnings(events, record.Begin, lapse, end)
 	slices.SortStableFunc(r.Actions, func(a, b measure.Action) int { return cmp.Compare(a.T, b.T) })
-	read := reader{store: mesh.Metrics, begin: record.Begin, length: time.Duration(record.ElapsedS * float64(time.Second)), timelapse: lapse}
+	read := reader{store: mesh.Metrics, begin: record.Begin, length: time.Duration(record.ElapsedS * float64(time.Second)), timelapse: lapse, cut: t.whoWasCut()}
 	if err := read.into(ctx, r, t.options.Scaled, s.Visits); err != nil {
 		return fmt.Errorf("read the series of the run: %w", err)
 	}
@@ -107,6 +105,11 @@ func offered(r *measure.Recording, record *load.Record) error {
 		return err
 	}
 	r.Whole = measure.Whole{Answered: whole.Count, P50: whole.P50, P99: whole.P99, P999: whole.P999}
+	lag, err := record.LagBetween(real(r.Warmup), real(r.Duration))
+	if err != nil {
+		return err
+	}
+	r.LagP99 = lag.P99
 	return nil
 }
 
@@ -126,6 +129,3 @@ func slowest(traces *trace.Store, record *load.Record, timelapse float64) []repo
 	}
 	return all
 }
-
-// sorted are a map's keys in order.
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

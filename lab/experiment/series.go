@@ -3,10 +3,12 @@ package experiment
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
 	"spillway.dev/lab/measure"
@@ -19,6 +21,7 @@ type reader struct {
 	begin     time.Time     // of the load
 	length    time.Duration // of the load, real
 	timelapse float64
+	cut       map[string]bool // services of which a replica ended without draining
 }
 
 // The series of a service, by the recording rules that keep them.
@@ -37,7 +40,7 @@ var rules = []struct {
 	{"spillway:service_attempts:rate", func(s *measure.Service) *measure.Series { return &s.Attempts }},
 	{"spillway:service_replicas_ready", func(s *measure.Service) *measure.Series { return &s.Ready }},
 	{"spillway:service_replicas_desired", func(s *measure.Service) *measure.Series { return &s.Desired }},
-	{`sum by (service) (label_replace(kube_pod_status_phase{phase="Running"}, "service", "$1", "pod", "(.*)-[^-]+-[^-]+"))`,
+	{`sum by (service) (label_replace(kube_pod_status_phase{phase="Running"} unless on (namespace, pod) kube_pod_deletion_timestamp, "service", "$1", "pod", "(.*)-[^-]+-[^-]+"))`,
 		func(s *measure.Service) *measure.Series { return &s.Running }},
 }
 
@@ -96,7 +99,7 @@ func (q reader) into(ctx context.Context, r *measure.Recording, scaled map[strin
 			return err
 		}
 	}
-	for _, name := range sorted(services) {
+	for _, name := range slices.Sorted(maps.Keys(services)) {
 		r.Services = append(r.Services, *services[name])
 	}
 	edges, err := q.matrix(ctx, "spillway:edge_calls:rate")
@@ -133,33 +136,13 @@ func (q reader) whole(ctx context.Context, r *measure.Recording) error {
 			r.Gaps = append(r.Gaps, measure.Window{From: p.T, To: p.T + q.step().Seconds()*q.timelapse, Text: s.Metric.Get("pod")})
 		}
 	}
-	breaches, err := q.totalBy(ctx, "spillway_bank_quota_breaches_total", "service")
-	if err != nil {
+	refused := 0.0
+	if err := q.totals(ctx, `spillway_bank_quota_breaches_total{service="bank"}`, func(_ labels.Labels, n float64) { refused += n }); err != nil {
 		return err
 	}
-	charges := int64(math.Round(breaches["bank"]))
+	charges := int64(math.Round(refused))
 	r.QuotaBreaches = &charges
 	return q.doubles(ctx, r)
-}
-
-// doubles counts executions beyond those that callers asked for: what began at a
-// service's replicas, less what its callers began. An attempt that was sent
-// again because nobody took the first one did not begin twice.
-func (q reader) doubles(ctx context.Context, r *measure.Recording) error {
-	ran, err := q.totalBy(ctx, `grpc_server_started_total{caller!="external"}`, "callee")
-	if err != nil {
-		return err
-	}
-	wanted, err := q.totalBy(ctx, "grpc_client_started_total", "callee")
-	if err != nil {
-		return err
-	}
-	doubles := int64(0)
-	for callee, n := range ran {
-		doubles += max(0, int64(math.Round(n-wanted[callee])))
-	}
-	r.Doubles = &doubles
-	return nil
 }
 
 // calibration reads what one replica can answer: slots ÷ the mean service time
@@ -226,20 +209,6 @@ func (q reader) replicas(ctx context.Context, services map[string]*measure.Servi
 		})
 	}
 	return nil
-}
-
-// totalBy is how far counters went, over all replicas that ever were, by a label.
-// A replica's counter begins at 0 with it.
-func (q reader) totalBy(ctx context.Context, metric, label string) (map[string]float64, error) {
-	vector, err := q.store.Query(ctx, fmt.Sprintf("sum by (%s) (max_over_time(%s[%s]))", label, metric, millis(time.Since(q.begin)+time.Hour)), time.Now())
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]float64)
-	for _, sample := range vector {
-		out[sample.Metric.Get(label)] = sample.F
-	}
-	return out, nil
 }
 
 // millis is a duration as PromQL writes it.

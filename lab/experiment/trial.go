@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -45,12 +46,14 @@ type trial struct {
 
 	mu   sync.Mutex
 	seen Moment
+	cut  map[string]bool // services of which a replica ended without draining
 }
 
-// do runs the trial on a mesh of its own.
-func (t *trial) do(ctx context.Context) error {
+// do runs the trial on a mesh of its own. When ctx ends it is cut short and
+// reads what was measured; when hard ends the mesh is ended at once.
+func (t *trial) do(ctx, hard context.Context) error {
 	t.tell(func(m *Moment) { m.Phase = "starting" })
-	state := filepath.Join(t.dir(), "state")
+	state := filepath.Join(t.dir(), stateDir)
 	// What an earlier run left is another answer.
 	if err := os.RemoveAll(t.dir()); err != nil {
 		return fmt.Errorf("make room for the run: %w", err)
@@ -64,14 +67,15 @@ func (t *trial) do(ctx context.Context) error {
 			Yield:    true, // an arrival must not wait for a replica's work
 			Progress: t.event,
 		},
+		ReadToEnd: true,
 		Timelapse: t.options.Timelapse, MetricsDir: filepath.Join(t.dir(), "metrics"), Log: t.options.Log,
 	})
 	if err != nil {
 		return t.tidy(ctx, state, err)
 	}
-	err = t.measure(ctx, mesh, state, traces)
+	err = t.measure(ctx, hard, mesh, state, traces)
 	t.tell(func(m *Moment) { m.Phase, m.Tick = "stopping", nil })
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
+	stopping, cancel := context.WithTimeout(hard, stopPatience)
 	defer cancel()
 	down := mesh.Down(stopping)
 	if err == nil && t.measures != nil && down != nil {
@@ -93,7 +97,7 @@ func (t *trial) tidy(ctx context.Context, state string, err error) error {
 }
 
 // measure offers the load while the timeline goes on, and reads what came of it.
-func (t *trial) measure(ctx context.Context, mesh *rig.Rig, state string, traces *trace.Store) error {
+func (t *trial) measure(ctx, hard context.Context, mesh *rig.Rig, state string, traces *trace.Store) error {
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	// Knobs can be set once a replica has declared them.
@@ -127,14 +131,14 @@ func (t *trial) measure(ctx context.Context, mesh *rig.Rig, state string, traces
 		})
 	}
 	command := append(append([]string{}, t.options.Generator...), state)
-	record, err := generate(loading, command, offered, begun, func(tick load.Tick) { t.loaded(mesh, tick) })
+	record, err := generate(loading, hard, command, offered, begun, func(tick load.Tick) { t.loaded(mesh, tick) })
 	stop()
 	steps.Wait()
 	if err := errors.Join(stepErr, err); err != nil {
 		return err
 	}
 	t.tell(func(m *Moment) { m.Phase, m.Tick = "reading", nil })
-	return t.read(context.WithoutCancel(ctx), mesh, line, record, traces)
+	return t.read(hard, mesh, line, record, traces)
 }
 
 // startDelay is the knob by which a replica takes longer to start.
@@ -175,10 +179,25 @@ func (t *trial) tell(change func(*Moment)) {
 
 // event shows what matters of what the engine tells.
 func (t *trial) event(e local.Event) {
+	if e.Cut {
+		t.mu.Lock()
+		if t.cut == nil {
+			t.cut = make(map[string]bool)
+		}
+		t.cut[e.Workload] = true
+		t.mu.Unlock()
+	}
 	switch e.Kind {
 	case local.EventManifestError, local.EventLeftovers:
 		t.tell(func(m *Moment) { m.Note = e.String() })
 	}
+}
+
+// whoWasCut are the services of which a replica ended without draining until now.
+func (t *trial) whoWasCut() map[string]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.cut)
 }
 
 // loaded shows a second of load.

@@ -2,8 +2,8 @@ package measure
 
 // cost adds what the run would have been paid for.
 //
-//   - replica_seconds: replicas of all services that have a node, whether they
-//     start, are ready or drain, × scenario seconds.
+//   - replica_seconds: replicas of all services from their start until their
+//     end is asked for × scenario seconds.
 //   - node_seconds: nodes × scenario seconds.
 func cost(r *Recording, out map[string]float64) {
 	total, known := 0.0, false

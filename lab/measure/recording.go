@@ -42,8 +42,8 @@ type Recording struct {
 
 	// HostCPU is the busy share of all cores of the machine, 0 to 1.
 	HostCPU Series `json:"host_cpu,omitempty"`
-	// LagP99 is the 99th percentile over the run of how much later than
-	// intended the generator began journeys, in real milliseconds.
+	// LagP99 is the 99th percentile of how much later than intended the generator
+	// began the journeys of [Warmup, Duration), in real milliseconds.
 	LagP99 float64 `json:"lag_p99_ms"`
 	// Gaps are the times for which scrapes of ready replicas failed or came so
 	// late that a rate could not be had. Text names the replica.
@@ -58,8 +58,13 @@ type Recording struct {
 	// a connection went away under them and no repetition helped. A refusal is
 	// an answer.
 	Lost *int64 `json:"lost,omitempty"`
-	// Doubles counts executions of a handler beyond the first of a request.
+	// Doubles counts executions of a handler beyond the first of a request, over
+	// all pairs of caller and callee but those of Uncounted.
 	Doubles *int64 `json:"doubles,omitempty"`
+	// Uncounted are the pairs of services of which it cannot be told how much the
+	// caller asked for, such as "order → inventory": a replica of the caller was
+	// killed, and with it what it had counted last.
+	Uncounted []string `json:"uncounted,omitempty"`
 	// SessionsLost counts people who had signed in and were told that their
 	// session is not known, and not because it ended.
 	SessionsLost *int64 `json:"sessions_lost,omitempty"`
@@ -148,8 +153,8 @@ type Service struct {
 	// asked for, Attempts is what they sent, repetitions included.
 	Calls    Series `json:"calls,omitempty"`
 	Attempts Series `json:"attempts,omitempty"`
-	// Ready, Desired and Running are numbers of replicas. Running ones have a
-	// node and so are paid for: they start, are ready or drain.
+	// Ready, Desired and Running are numbers of replicas. Running ones have
+	// started, and nobody has asked for their end: those are paid for.
 	Ready   Series `json:"ready,omitempty"`
 	Desired Series `json:"desired,omitempty"`
 	Running Series `json:"running,omitempty"`

@@ -33,6 +33,10 @@ const (
 	metricsRules   = "k8s/observability/prometheus-adapter/config.yaml"
 )
 
+// lastScrape bounds the wait of a replica for its last scrape. It is longer than
+// the longest interval between two, and with a drain shorter than the grace period.
+const lastScrape = "SPILLWAY_DRAIN_LAST_SCRAPE=15s"
+
 // Options say what to run.
 type Options struct {
 	// Engine is about the mesh. Its Register and Timelapse belong to the rig.
@@ -40,6 +44,9 @@ type Options struct {
 	// Timelapse divides the durations of autoscaler, metrics rules and nodes; 0
 	// stands for 1.
 	Timelapse float64
+	// ReadToEnd has every replica that drains wait until the metrics store has read
+	// its last figures: sums over replicas that come and go are then whole.
+	ReadToEnd bool
 	// MetricsDir keeps the series; it outlives the rig. Empty stands for metrics
 	// in the state directory.
 	MetricsDir string
@@ -54,6 +61,7 @@ type Rig struct {
 	Autoscaler *autoscaler.Autoscaler
 	Faults     *fault.Injector
 
+	readToEnd   bool
 	conn        *grpc.ClientConn // to the control plane
 	stop        context.CancelFunc
 	background  sync.WaitGroup
@@ -71,8 +79,11 @@ func Up(ctx context.Context, options Options) (*Rig, error) {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	scaling, stopScaling := context.WithCancel(background)
-	r := &Rig{stop: stop, stopScaling: stopScaling}
+	r := &Rig{stop: stop, stopScaling: stopScaling, readToEnd: options.ReadToEnd}
 	engine := options.Engine
+	if options.ReadToEnd {
+		engine.Env = append(slices.Clone(engine.Env), lastScrape)
+	}
 	engine.Timelapse = options.Timelapse
 	engine.Register = func(e *local.Engine, to grpc.ServiceRegistrar) error {
 		r.Engine = e
@@ -190,9 +201,25 @@ func (r *Rig) Down(ctx context.Context) error {
 	r.once.Do(func() {
 		r.stopScaling() // a mesh that drains is not scaled
 		r.scaling.Wait()
-		r.ended = errors.Join(r.Faults.Close(ctx), r.Engine.Down(ctx), r.end())
+		r.ended = errors.Join(r.Faults.Close(ctx), r.stopMesh(ctx), r.end())
 	})
 	return r.ended
+}
+
+// stopMesh drains and stops the mesh.
+func (r *Rig) stopMesh(ctx context.Context) error {
+	if !r.readToEnd {
+		return r.Engine.Down(ctx)
+	}
+	// Nobody needs the last figures of a mesh that ends, and one stage of it after
+	// the other would wait for a scrape.
+	reading, stop := context.WithCancel(ctx)
+	var reader sync.WaitGroup
+	reader.Go(func() { dismiss(reading, r.Engine.Targets) })
+	err := r.Engine.Down(ctx)
+	stop()
+	reader.Wait()
+	return err
 }
 
 // end stops what is around the engine.

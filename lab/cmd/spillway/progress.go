@@ -37,7 +37,10 @@ func (p *progress) show(m experiment.Moment) {
 	defer p.mu.Unlock()
 	if m.Note != "" {
 		p.erase()
-		fmt.Fprintf(p.out, "  %s: %s\n", m.Variant, m.Note)
+		if m.Variant != "" {
+			m.Note = m.Variant + ": " + m.Note
+		}
+		fmt.Fprintf(p.out, "  %s\n", m.Note)
 		return
 	}
 	head := fmt.Sprintf("%d/%d %s", m.Run, m.Runs, m.Variant)

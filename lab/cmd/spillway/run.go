@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +25,9 @@ import (
 // exitDishonest says that the host could not keep up: what was measured is no
 // answer.
 const exitDishonest = 3
+
+// exitInterrupted is what a shell says of a program that Ctrl-C ended.
+const exitInterrupted = 130
 
 // exitError ends a command with a code of its own; its output has said why.
 type exitError struct{ code int }
@@ -53,11 +59,12 @@ that, and at no other. --repeat runs each variant several times, with seeds one
 apart, and reports medians with 95 % bootstrap intervals.
 
 Ctrl-C ends the run under way and still reports what was measured, as not valid. A
-second Ctrl-C ends this program at once, without a report.
+second Ctrl-C kills what runs and ends without a report. A third one leaves at
+once; the next run into the same directory clears away what it left.
 
 Exit codes: 0 when every expectation holds, 1 when one does not or something
 failed, 2 for a bad file, 3 when the figures are not to be believed: the host was
-too busy, or not everything ran.`,
+too busy, or not everything ran, 130 when it was ended without a report.`,
 		Example: `  spillway run scenarios/scale-out-pressure.yaml --timelapse 10
   spillway run scenarios/thrash.yaml --variant default,none --repeat 5 --out /tmp/thrash`,
 		Args: arguments(1, "FILE"),
@@ -116,15 +123,23 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 	// must leave a core to the arrivals, which are another process's.
 	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
 	board := newProgress(a.err, isTerminal(a.err), width(a.err))
+	abandon, ignore := secondSignal(ctx, func() {
+		board.show(experiment.Moment{Note: "ending, and reporting what was measured; Ctrl-C again ends without a report"})
+	})
+	defer ignore()
 	fmt.Fprintf(a.err, "%s (time-lapse %v): %s\n", s.Name, f.timelapse, s.Question)
 	result, err := experiment.Run(ctx, experiment.Options{
 		Scenario: s, Scaled: scaled, Variants: f.variants, Repeat: f.repeat, Seed: f.seed, Timelapse: f.timelapse,
 		Root: f.root, Dir: f.out,
 		Conductor: []string{self, "conductor"}, Generator: []string{self, "offer", "--dir"},
 		Command: f.command(file), Log: log,
-		Progress: board.show,
+		Progress: board.show, Abandon: abandon,
 	})
 	board.finish()
+	if errors.Is(err, experiment.ErrAbandoned) {
+		fmt.Fprintf(a.err, "spillway: %v\n", err)
+		return exitError{exitInterrupted}
+	}
 	if err != nil {
 		return err
 	}
@@ -138,6 +153,28 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 		return errReported
 	}
 	return nil
+}
+
+// secondSignal returns a channel that is closed when this program is asked to end
+// for the second time; the first one is what ends ctx, and first is called. The time after that, or once ignore was called, a
+// signal does what it does to any program.
+func secondSignal(ctx context.Context, first func()) (second <-chan struct{}, ignore func()) {
+	signals, asked := make(chan os.Signal, 2), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	over, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var listener sync.WaitGroup
+	listener.Go(func() {
+		defer signal.Stop(signals)
+		for _, do := range []func(){first, func() { close(asked) }} {
+			select {
+			case <-signals:
+				do()
+			case <-over.Done():
+				return
+			}
+		}
+	})
+	return asked, func() { cancel(); listener.Wait() }
 }
 
 // command is what runs the same again.

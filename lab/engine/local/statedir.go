@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,11 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"spillway.dev/lab/engine/client"
+	"spillway.dev/lab/engine/local/process"
 	"spillway.dev/platform/filelock"
 )
 
 // longestSocket is what fits sun_path on every system, with its zero byte.
 const longestSocket = 103
+
+// ledgerFile says which processes run.
+const ledgerFile = "processes.json"
 
 // stateDir is the directory that one engine at a time owns.
 type stateDir struct {
@@ -52,6 +57,32 @@ func claim(path string) (*stateDir, error) {
 		_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	return &stateDir{path: path, lock: lock}, nil
+}
+
+// Clean ends what an engine that was killed has left running, and removes its
+// state directory with all that it kept. It names those that it ended. A directory
+// of a mesh that runs is an error; one that is not there is clean.
+func Clean(path string) (ended []string, err error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	dir, err := claim(path)
+	if err != nil {
+		return nil, err
+	}
+	_, left, err := process.OpenLedger(filepath.Join(dir.path, ledgerFile))
+	if err != nil {
+		return nil, errors.Join(err, dir.release())
+	}
+	for _, l := range left {
+		if l.Ended {
+			ended = append(ended, fmt.Sprintf("%s (pid %d)", l.Name, l.PID))
+		}
+	}
+	if socket, err := dir.socket(); err == nil {
+		_ = os.Remove(socket) // it may lie elsewhere
+	}
+	return ended, errors.Join(os.RemoveAll(dir.path), dir.release())
 }
 
 // release lets the next engine have the directory.

@@ -113,7 +113,7 @@ func (e *Engine) up(ctx context.Context) error {
 
 // endLeftovers ends what an engine that was killed has left, and says so.
 func (e *Engine) endLeftovers() error {
-	ledger, left, err := process.OpenLedger(filepath.Join(e.dir.path, "processes.json"))
+	ledger, left, err := process.OpenLedger(filepath.Join(e.dir.path, ledgerFile))
 	if err != nil {
 		return err
 	}
