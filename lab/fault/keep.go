@@ -22,13 +22,15 @@ type Kept struct {
 	Faults []json.RawMessage `json:"faults,omitempty"`
 	// Knobs were set by hand, by service and name.
 	Knobs map[string]map[string]string `json:"knobs,omitempty"`
+	// Defaults of knobs that faults turn.
+	Defaults map[string]map[string]string `json:"defaults,omitempty"`
 }
 
 // Keep tells what is in force.
 func (i *Injector) Keep() (Kept, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	out := Kept{Last: i.last, Knobs: i.set.clone()}
+	out := Kept{Last: i.last, Knobs: i.set.clone(), Defaults: i.defaults.clone()}
 	maps.DeleteFunc(out.Knobs, func(_ string, own map[string]string) bool { return len(own) == 0 })
 	for _, a := range i.active {
 		text, err := protojson.Marshal(a.proto())
@@ -48,7 +50,7 @@ func (i *Injector) Restore(ctx context.Context, kept Kept) error {
 	defer i.steer.Unlock()
 	var over []*active
 	i.mu.Lock()
-	i.last, i.set = kept.Last, values(kept.Knobs).clone()
+	i.last, i.set, i.defaults = kept.Last, values(kept.Knobs).clone(), values(kept.Defaults).clone()
 	for _, text := range kept.Faults {
 		var message faultv1.ActiveFault
 		err := protojson.Unmarshal(text, &message)
