@@ -40,6 +40,7 @@ type App struct {
 	loopback     *bufconn.Listener
 	loopbackConn *grpc.ClientConn
 
+	required     []*dependency
 	dependencies []*dependency
 	warmups      []named
 	workers      []named
@@ -127,6 +128,12 @@ func (a *App) Loopback() (*grpc.ClientConn, error) {
 // at once until SPILLWAY_START_TIMEOUT, then goes on without those that are away; they are tried on.
 func (a *App) Dependency(name string, connect func(context.Context) error) {
 	a.dependencies = append(a.dependencies, &dependency{name: name, connect: connect})
+}
+
+// Require is Dependency for what the replica is worse than useless without: it does not become ready before connect has
+// succeeded, however long that takes. Start timeout and dependencies begin after it.
+func (a *App) Require(name string, connect func(context.Context) error) {
+	a.required = append(a.required, &dependency{name: name, connect: connect})
 }
 
 // Warm adds a warm-up step. Steps run in order before the first call is let in, within what is left of the start timeout.

@@ -41,11 +41,32 @@ func (d *dependency) status() (reached bool, last error) {
 	return d.reached, d.last
 }
 
+// require waits for everything that the service cannot do without, or until ctx ends.
+func (r *replica) require(ctx context.Context) {
+	select {
+	case <-r.attempt(r.app.required):
+	case <-ctx.Done():
+	}
+}
+
 // reach begins to try every dependency, and waits for all of them until ctx ends. Those that are away then are tried on
 // in the background until the drain.
 func (r *replica) reach(ctx context.Context) {
+	select {
+	case <-r.attempt(r.app.dependencies):
+	case <-ctx.Done():
+		for _, d := range r.app.dependencies {
+			if reached, last := d.status(); !reached {
+				r.app.log.Warn("going on without a dependency", "dependency", d.name, "error", last)
+			}
+		}
+	}
+}
+
+// attempt begins to try dependencies; what it returns is closed when no more is tried.
+func (r *replica) attempt(dependencies []*dependency) <-chan struct{} {
 	var pending sync.WaitGroup
-	for _, d := range r.app.dependencies {
+	for _, d := range dependencies {
 		pending.Add(1)
 		r.background.Go(func() {
 			defer pending.Done()
@@ -57,15 +78,7 @@ func (r *replica) reach(ctx context.Context) {
 		pending.Wait()
 		close(all)
 	})
-	select {
-	case <-all:
-	case <-ctx.Done():
-		for _, d := range r.app.dependencies {
-			if reached, last := d.status(); !reached {
-				r.app.log.Warn("going on without a dependency", "dependency", d.name, "error", last)
-			}
-		}
-	}
+	return all
 }
 
 func (r *replica) try(d *dependency) {

@@ -146,6 +146,7 @@ func (r *replica) addresses() []any {
 // start goes through starting and warming up to serving, or returns early when ctx ends.
 func (r *replica) start(ctx context.Context) {
 	log, begin := r.app.log, time.Now()
+	r.require(ctx)
 	bounded, cancel := context.WithTimeout(ctx, r.cfg.StartTimeout)
 	defer cancel()
 

@@ -222,3 +222,37 @@ func TestNATSAddressThatIsNone(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// What a replica is worse than useless without keeps it from being ready past the start timeout, which counts from then.
+func TestStartWaitsForWhatItRequires(t *testing.T) {
+	there := make(chan struct{})
+	r := boottest.Start(t, spec(&service{}, func(app *boot.App) error {
+		app.Require("the mesh", func(ctx context.Context) error {
+			select {
+			case <-there:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		app.Dependency("store", func(context.Context) error {
+			select {
+			case <-there:
+				return nil
+			default:
+				return errors.New("was tried before what is required")
+			}
+		})
+		return nil
+	}), "SPILLWAY_START_TIMEOUT=1ms")
+
+	r.Line("dependency away, trying on")
+	if state, status := healthz(t, r); state != "starting" || status != 503 {
+		t.Errorf("healthz says %s with %d", state, status)
+	}
+	close(there)
+	r.WaitServing()
+	if err := call(t, r.Conn); err != nil {
+		t.Error(err)
+	}
+}

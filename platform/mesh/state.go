@@ -58,6 +58,11 @@ type Endpoint struct {
 	Draining bool `json:"draining,omitempty"`
 }
 
+// Compare orders endpoints by zone, address and port: negative when e comes first.
+func (e Endpoint) Compare(other Endpoint) int {
+	return cmp.Or(cmp.Compare(e.Zone, other.Zone), cmp.Compare(e.Address, other.Address), cmp.Compare(e.Port, other.Port))
+}
+
 // Policy is how a caller spreads calls over a service's endpoints.
 type Policy string
 
@@ -178,9 +183,7 @@ func (s Service) normal() Service {
 		s.Policy = RoundRobin
 	}
 	s.Endpoints, s.Faults = slices.Clone(s.Endpoints), slices.Clone(s.Faults)
-	slices.SortFunc(s.Endpoints, func(a, b Endpoint) int {
-		return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Address, b.Address), cmp.Compare(a.Port, b.Port))
-	})
+	slices.SortFunc(s.Endpoints, Endpoint.Compare)
 	return s
 }
 

@@ -299,3 +299,23 @@ func TestStoreAway(t *testing.T) {
 		}
 	}
 }
+
+func TestList(t *testing.T) {
+	s := &store{answers: known()}
+	a := newAdapter(t, s)
+	objects, externals, err := a.List(t.Context())
+	want := "[{deployments.apps true queue_length} {namespaces false http_hits_per_second} {namespaces false http_requests_per_second} " +
+		"{namespaces false queue_length} {pods true http_requests_per_second} {pods true queue_length} {services true http_hits_per_second}]"
+	if got := fmt.Sprint(objects); err != nil || got != want {
+		t.Errorf("got %s, %v\nwant %s", got, err, want)
+	}
+	if got := fmt.Sprint(externals); got != "[mail pressure_mean]" {
+		t.Errorf("external metrics are %s", got)
+	}
+	// What was found is told of when the store is away.
+	s.err = errors.New("connection refused")
+	again, more, err := a.List(t.Context())
+	if err == nil || !slices.Equal(again, objects) || !slices.Equal(more, externals) {
+		t.Errorf("without a store: %v, %v, %v", again, more, err)
+	}
+}

@@ -30,9 +30,9 @@ func check(m *manifest.Mesh) error {
 			continue
 		}
 		// What the control plane would refuse of one Service it refuses for all.
-		policy := mesh.Service{Name: s.Name, Policy: mesh.Policy(s.Annotations[policyAnnotation]), HashHeader: s.Annotations[hashHeaderAnnotation]}
+		policy := mesh.Service{Name: s.Name, Policy: mesh.Policy(s.Annotations[mesh.PolicyAnnotation]), HashHeader: s.Annotations[mesh.HashHeaderAnnotation]}
 		if err := (mesh.State{Services: []mesh.Service{policy}}).Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("in Service %s: metadata.annotations[%s]: %w", s.Name, policyAnnotation, err))
+			errs = append(errs, fmt.Errorf("in Service %s: metadata.annotations[%s]: %w", s.Name, mesh.PolicyAnnotation, err))
 		}
 		if names[s.Name] {
 			errs = append(errs, fmt.Errorf("in Service %s: metadata.name is there twice; the local engine knows one namespace, give another name", s.Name))
@@ -40,12 +40,12 @@ func check(m *manifest.Mesh) error {
 		names[s.Name] = true
 	}
 	if len(names) == 0 {
-		errs = append(errs, fmt.Errorf("no Service has spec.ports[].name %q; the mesh needs at least one that can be called", meshPort))
+		errs = append(errs, fmt.Errorf("no Service has spec.ports[].name %q; the mesh needs at least one that can be called", mesh.PortName))
 	}
 	return errors.Join(errs...)
 }
 
-func isMeshPort(p corev1.ServicePort) bool { return p.Name == meshPort }
+func isMeshPort(p corev1.ServicePort) bool { return p.Name == mesh.PortName }
 
 func checkStrategy(s appsv1.DeploymentStrategy) error {
 	switch s.Type {

@@ -16,17 +16,6 @@ import (
 	"spillway.dev/platform/mesh"
 )
 
-// meshPort is the name of the Service port that callers reach over the mesh.
-const meshPort = "grpc"
-
-// policyAnnotation on a Service says how callers choose among its endpoints:
-// round_robin (the default), least_request or ring_hash. hashHeaderAnnotation is
-// the metadata key whose value decides under ring_hash.
-const (
-	policyAnnotation     = "spillway.dev/policy"
-	hashHeaderAnnotation = "spillway.dev/hash-header"
-)
-
 // endpoint is a pod behind a port of a Service.
 type endpoint struct {
 	address  string // host:port
@@ -105,7 +94,7 @@ func (e *Engine) state(endpoints mesh.Lists) (mesh.State, error) {
 		}
 		service := mesh.Service{
 			Name: s.Name, Endpoints: endpoints[s.Name], Faults: e.faults[s.Name],
-			Policy: mesh.Policy(s.Annotations[policyAnnotation]), HashHeader: s.Annotations[hashHeaderAnnotation],
+			Policy: mesh.Policy(s.Annotations[mesh.PolicyAnnotation]), HashHeader: s.Annotations[mesh.HashHeaderAnnotation],
 		}
 		if service.Endpoints == nil { // its Service is younger than what callers see
 			service.Endpoints = []mesh.Endpoint{}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"spillway.dev/lab/engine/local/logs"
+	"spillway.dev/platform/mesh"
 	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
 )
 
@@ -42,7 +43,7 @@ func (e api) GetInfo(context.Context, *enginev1.GetInfoRequest) (*enginev1.GetIn
 		Pid:                int32(os.Getpid()),
 		StartedAt:          timestamp(e.started),
 		GatewayHttpUrl:     e.GatewayURL(),
-		GatewayGrpcAddress: e.doorTo(meshPort),
+		GatewayGrpcAddress: e.doorTo(mesh.PortName),
 		RedisAddress:       e.redisAddr,
 		RedisKind:          e.redisKind,
 		NatsUrl:            e.natsURL,
@@ -205,7 +206,7 @@ func (e api) WatchEndpoints(request *enginev1.WatchEndpointsRequest, stream engi
 func (e *Engine) meshEndpoints(name string) ([]string, bool) {
 	for _, s := range e.manifests.Services {
 		for _, p := range s.Spec.Ports {
-			if s.Name == name && p.Name == meshPort {
+			if s.Name == name && p.Name == mesh.PortName {
 				return ready(e.endpoints(s, p)), true
 			}
 		}
