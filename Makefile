@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 SERVICES := $(notdir $(patsubst %/,%,$(dir $(wildcard services/*/go.mod))))
 MODULES := proto platform $(addprefix services/,$(SERVICES)) lab
+# Apart from the workspace: nothing of these reaches a product.
+APART := tools tilt/test
 BINARIES := $(addprefix bin/,$(SERVICES)) bin/spillway
 TOOLS := $(addprefix bin/tools/,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway staticcheck)
 # Without grpc's own tracing pages the linker can leave out what nobody calls: a
@@ -39,6 +41,19 @@ build: ## every binary, under bin/
 	@go build -v -buildvcs=false -o bin/ $(addprefix ./services/,$(SERVICES)) 2>&1 | scripts/build-progress
 	@go build -v -o bin/ ./lab/cmd/spillway 2>&1 | scripts/build-progress
 
+##——— on Kubernetes
+.PHONY: kind
+kind: ## make a kind cluster with a local registry; then: tilt up
+	@scripts/kind-cluster
+
+.PHONY: images
+images: ## the image of every service, by ko, docker or buildah; pushed if REPOSITORY is set
+	@scripts/images
+
+.PHONY: archive
+archive: ## the release archive for this machine, in bin/
+	@scripts/release-archive "$$(go env GOOS)" "$$(go env GOARCH)" bin
+
 ##——— check
 .PHONY: test
 test: test-deps build lint test-alone test-e2e ## install what tests need, then run all of them
@@ -49,15 +64,19 @@ test-deps:
 
 .PHONY: test-alone
 test-alone: ## vet and test every module by itself (no workspace), under -race
-	@scripts/each-module 'go vet ./... && go test -race -shuffle=on -timeout $(TEST_TIMEOUT) ./...' tools $(MODULES)
+	@scripts/each-module 'go vet ./... && go test -race -shuffle=on -timeout $(TEST_TIMEOUT) ./...' $(APART) $(MODULES)
 
 .PHONY: test-e2e
 test-e2e: build ## drive the real mesh, the same engine that a user runs
 	@cd lab && go test -tags e2e,grpcnotrace -count=1 -timeout $(TEST_TIMEOUT) ./e2e/...
 
+.PHONY: test-tilt
+test-tilt: ## where Tilt is: bring everything up on the current context with `tilt ci`, images without a registry
+	@scripts/test-tilt
+
 .PHONY: lint
 lint: $(TOOLS) proto/imported ## format, staticcheck, buf lint, breaking changes, generated code up to date, shell
-	@scripts/lint tools $(MODULES)
+	@scripts/lint $(APART) $(MODULES)
 
 .PHONY: bench
 bench: build ## measure ratios in one interleaved run; writes bin/bench.json
@@ -74,7 +93,7 @@ baseline: $(TOOLS) proto/imported ## at a release: the contract that later chang
 
 .PHONY: tidy
 tidy: ## go mod tidy in every module
-	@scripts/each-module 'go mod tidy' tools $(MODULES)
+	@scripts/each-module 'go mod tidy' $(APART) $(MODULES)
 
 .PHONY: clean
 clean: ## remove what was built; the state of local runs (.spillway/) stays

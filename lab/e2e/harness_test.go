@@ -39,7 +39,10 @@ const patience = 90 * time.Second
 // mesh is a running `spillway up`.
 type mesh struct {
 	t      *testing.T
-	dir    string
+	dir    string   // of its state
+	binary string   // the spillway that runs it
+	folder string   // where its commands run
+	env    []string // nil: that of this process
 	cmd    *exec.Cmd
 	api    enginev1.EngineServiceClient
 	said   *output
@@ -76,12 +79,22 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// up starts a mesh whose state is in dir and waits until it is ready.
-func up(t *testing.T, dir string) *mesh {
+// up starts a mesh whose state is in dir and waits until it is ready. flags are
+// more of `spillway up`.
+func up(t *testing.T, dir string, flags ...string) *mesh {
 	t.Helper()
-	m := &mesh{t: t, dir: dir, said: &output{}, exited: make(chan struct{})}
-	m.cmd = exec.Command(binary(t), "up", "--dir", dir)
-	m.cmd.Dir = root
+	m := &mesh{t: t, dir: dir, binary: binary(t), folder: root}
+	m.start(flags...)
+	return m
+}
+
+// start runs `spillway up` and waits until the mesh is ready.
+func (m *mesh) start(flags ...string) {
+	t := m.t
+	t.Helper()
+	m.said, m.exited = &output{}, make(chan struct{})
+	m.cmd = exec.Command(m.binary, append([]string{"up", "--dir", m.dir}, flags...)...)
+	m.cmd.Dir, m.cmd.Env = m.folder, m.env
 	m.cmd.Stdout, m.cmd.Stderr = m.said, m.said
 	begin := time.Now()
 	if err := m.cmd.Start(); err != nil {
@@ -108,13 +121,12 @@ func up(t *testing.T, dir string) *mesh {
 			t.Fatalf("`spillway up` ended: %s", m.cmd.ProcessState)
 		default:
 		}
-		m.api, closeAPI, err = client.Dial(dir)
+		m.api, closeAPI, err = client.Dial(m.dir)
 		return err
 	})
 	t.Cleanup(func() { closeAPI() })
 	m.ready()
 	t.Logf("ready %v after `spillway up`", time.Since(begin).Round(time.Millisecond))
-	return m
 }
 
 // interrupt is Ctrl-C; it returns when the engine has ended.
@@ -209,8 +221,8 @@ func (m *mesh) cli(v any, args ...string) int {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary(m.t), append(args, "--dir", m.dir)...)
-	cmd.Dir = root
+	cmd := exec.CommandContext(ctx, m.binary, append(args, "--dir", m.dir)...)
+	cmd.Dir, cmd.Env = m.folder, m.env
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

@@ -78,7 +78,7 @@ func TestSixtyReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeAPI()
-	m := &mesh{t: t, dir: dir, api: api}
+	m := &mesh{t: t, dir: dir, binary: binary(t), folder: root, api: api}
 	others := append(m.pids(), redisPID(t, dir))
 	all := append(slices.Clone(others), os.Getpid())
 	if len(all) != 60+1+1+1 {

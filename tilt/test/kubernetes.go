@@ -112,7 +112,30 @@ type options struct {
 	objects  []string
 }
 
-func parseYAML(stream string) (all []*Object, err error) {
+// Manifests remembers what was rendered and parsed. It is not safe for concurrent use.
+type Manifests struct {
+	rendered map[string]string    // by directory and the text of its kustomization
+	parsed   map[string][]*Object // by the stream; read only
+}
+
+// NewManifests remembers nothing yet.
+func NewManifests() *Manifests {
+	return &Manifests{rendered: map[string]string{}, parsed: map[string][]*Object{}}
+}
+
+func (m *Manifests) parse(stream string) ([]*Object, error) {
+	if objects, done := m.parsed[stream]; done {
+		return objects, nil
+	}
+	objects, err := Parse(stream)
+	if err == nil {
+		m.parsed[stream] = objects
+	}
+	return objects, err
+}
+
+// Parse reads the objects of a YAML stream.
+func Parse(stream string) (all []*Object, err error) {
 	for document := range strings.SplitSeq(stream, "\n---\n") {
 		if strings.TrimSpace(document) == "" {
 			continue
@@ -145,26 +168,27 @@ func (t *Tilt) kustomize(name string, args starlark.Tuple, kwargs []starlark.Tup
 		return nil, err
 	}
 	dir = filepath.Join(t.Root, dir)
-	key, err := os.ReadFile(filepath.Join(dir, "kustomization.yaml"))
+	text, err := os.ReadFile(filepath.Join(dir, "kustomization.yaml"))
 	if err != nil {
 		return nil, err
 	}
-	if _, done := t.Rendered[string(key)]; !done {
+	key := filepath.Base(dir) + "\n" + string(text)
+	if _, done := t.Manifests.rendered[key]; !done {
 		rendered, err := Render(dir)
 		if err != nil {
 			return nil, err
 		}
-		t.Rendered[string(key)] = rendered
+		t.Manifests.rendered[key] = rendered
 	}
-	return starlark.String(t.Rendered[string(key)]), nil
+	return starlark.String(t.Manifests.rendered[key]), nil
 }
 
-func decodeYAMLStream(name string, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+func (t *Tilt) decodeYAMLStream(name string, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var stream string
 	if err := starlark.UnpackArgs(name, args, kwargs, "yaml", &stream); err != nil {
 		return nil, err
 	}
-	objects, err := parseYAML(stream)
+	objects, err := t.Manifests.parse(stream)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +250,7 @@ func (t *Tilt) k8sYAML(name string, args starlark.Tuple, kwargs []starlark.Tuple
 		return nil, err
 	}
 	for _, stream := range texts(streams) {
-		objects, err := parseYAML(stream)
+		objects, err := t.Manifests.parse(stream)
 		if err != nil {
 			return nil, err
 		}

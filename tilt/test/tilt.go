@@ -26,8 +26,8 @@ type Tilt struct {
 	Root, Context, Arch, Subcommand string
 	// Args stand behind `tilt up --`.
 	Args []string
-	// Rendered keeps manifests between evaluations: directory's text → YAML.
-	Rendered map[string]string
+	// Manifests are kept between evaluations.
+	Manifests *Manifests
 
 	Allowed   []string               // contexts that were allowed by name
 	Builds    map[string]*ImageBuild // by image
@@ -149,7 +149,7 @@ func (t *Tilt) api() starlark.StringDict {
 	for name, f := range map[string]builtin{
 		"allow_k8s_contexts": t.allowContexts,
 		"custom_build":       t.customBuild,
-		"decode_yaml_stream": decodeYAMLStream,
+		"decode_yaml_stream": t.decodeYAMLStream,
 		"docker_build":       t.dockerBuild,
 		"fail":               fail,
 		"k8s_context":        t.k8sContext,

@@ -39,8 +39,8 @@ func root(t *testing.T) string {
 	return dir
 }
 
-func evaluate(root string, rendered map[string]string, args ...string) (*Tilt, error) {
-	tilt := &Tilt{Root: root, Context: "kind-spillway", Arch: "arm64", Subcommand: "up", Args: args, Rendered: rendered}
+func evaluate(root string, manifests *Manifests, args ...string) (*Tilt, error) {
+	tilt := &Tilt{Root: root, Context: "kind-spillway", Arch: "arm64", Subcommand: "up", Args: args, Manifests: manifests}
 	return tilt, tilt.Evaluate()
 }
 
@@ -52,14 +52,14 @@ var choices = map[string][]string{
 }
 
 func TestEveryCombinationOfArguments(t *testing.T) {
-	dir, rendered := root(t), map[string]string{}
+	dir, manifests := root(t), NewManifests()
 	for _, scaling := range choices["scaling"] {
 		for _, balancing := range choices["balancing"] {
 			for _, observability := range choices["observability"] {
 				for _, images := range choices["images"] {
 					name := strings.Join([]string{scaling, balancing, observability, images}, ",")
 					t.Run(name, func(t *testing.T) {
-						tilt, err := evaluate(dir, rendered, "--scaling="+scaling, "--balancing="+balancing, "--observability="+observability, "--images="+images)
+						tilt, err := evaluate(dir, manifests, "--scaling="+scaling, "--balancing="+balancing, "--observability="+observability, "--images="+images)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -77,6 +77,7 @@ func TestEveryCombinationOfArguments(t *testing.T) {
 
 // The choices are the components that there are.
 func TestChoicesAreTheComponents(t *testing.T) {
+	dir, manifests := root(t), NewManifests()
 	for argument, prefix := range map[string]string{"scaling": "scaling-", "balancing": "balancing-"} {
 		found, err := filepath.Glob(filepath.Join(repository, "k8s", "components", prefix+"*"))
 		if err != nil {
@@ -90,7 +91,7 @@ func TestChoicesAreTheComponents(t *testing.T) {
 			t.Errorf("--%s: components %v, choices tested here %v", argument, names, want)
 		}
 		for _, name := range names {
-			if _, err := evaluate(root(t), map[string]string{}, "--"+argument+"="+name); err != nil {
+			if _, err := evaluate(dir, manifests, "--"+argument+"="+name); err != nil {
 				t.Errorf("--%s=%s: %v", argument, name, err)
 			}
 		}
@@ -98,7 +99,7 @@ func TestChoicesAreTheComponents(t *testing.T) {
 }
 
 func TestWhatIsRefused(t *testing.T) {
-	dir := root(t)
+	dir, manifests := root(t), NewManifests()
 	for _, c := range []struct{ context, arch, arg, says string }{
 		{"kind-spillway", "amd64", "--scaling=wild", `--scaling is "wild"; it is one of: pressure, fixed, callers-cpu, cpu, demand`},
 		{"kind-spillway", "amd64", "--balancing=dns", `it is one of: xds, clusterip, max-age`},
@@ -111,7 +112,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"production", "amd64", "--scaling=cpu", "run `make kind`"},
 		{"production", "amd64", "--context=staging", "run `make kind`"},
 	} {
-		tilt := &Tilt{Root: dir, Context: c.context, Arch: c.arch, Subcommand: "up", Args: []string{c.arg}, Rendered: map[string]string{}}
+		tilt := &Tilt{Root: dir, Context: c.context, Arch: c.arch, Subcommand: "up", Args: []string{c.arg}, Manifests: manifests}
 		if err := tilt.Evaluate(); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s on %s (%s): %v, want %q", c.arg, c.context, c.arch, err, c.says)
 		}
@@ -122,7 +123,7 @@ func TestWhatIsRefused(t *testing.T) {
 }
 
 func TestAContextThatIsNamed(t *testing.T) {
-	tilt := &Tilt{Root: root(t), Context: "lab", Arch: "amd64", Subcommand: "ci", Args: []string{"--context=lab", "--overlay=ci", "--images=static"}, Rendered: map[string]string{}}
+	tilt := &Tilt{Root: root(t), Context: "lab", Arch: "amd64", Subcommand: "ci", Args: []string{"--context=lab", "--overlay=ci", "--images=static"}, Manifests: NewManifests()}
 	if err := tilt.Evaluate(); err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +264,7 @@ func checkDoors(t *testing.T, tilt *Tilt, observability string) {
 	t.Helper()
 	want := map[string][]string{
 		"none": {"gateway:8080", "gateway:9000"},
-		"lite": {"gateway:8080", "gateway:9000", "jaeger:16686", "prometheus:9090"},
+		"lite": {"gateway:8080", "gateway:9000", "alertmanager:9093", "grafana:3000", "jaeger:16686", "prometheus:9090"},
 		"full": {"gateway:8080", "gateway:9000", "alertmanager:9093", "grafana:3000", "jaeger:16686", "prometheus:9090"},
 	}[observability]
 	var doors []string
