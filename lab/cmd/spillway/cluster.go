@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"spillway.dev/lab/engine/kube"
 	"spillway.dev/lab/engine/manifest"
@@ -25,6 +28,9 @@ const (
 // engineVariable chooses the engine where --engine does not.
 const engineVariable = "SPILLWAY_ENGINE"
 
+// onlyLocal are the commands that can't be told of a cluster.
+var onlyLocal = []string{"run"}
+
 // clearPatience bounds the end of a fault after Ctrl-C.
 const clearPatience = 30 * time.Second
 
@@ -38,6 +44,9 @@ func (a *app) engineFlags(root *cobra.Command) {
 
 // chooseEngine checks what the flags say together.
 func (a *app) chooseEngine(cmd *cobra.Command) error {
+	if cmd.Hidden { // a process of a local mesh, whatever its environment says of others
+		a.kind = engineLocal
+	}
 	switch a.kind {
 	case engineLocal:
 		for _, name := range []string{"context", "namespace"} {
@@ -46,8 +55,11 @@ func (a *app) chooseEngine(cmd *cobra.Command) error {
 			}
 		}
 	case engineKube:
-		if a.cluster.Namespace == "" {
+		switch {
+		case a.cluster.Namespace == "":
 			return usagef("--namespace is empty; name one, or leave it out for spillway")
+		case slices.Contains(onlyLocal, cmd.Name()):
+			return usagef("'spillway %s' runs on this machine only; give --engine local", cmd.Name())
 		}
 	default:
 		return usagef("--engine is %q; give local or kube", a.kind)
@@ -97,6 +109,9 @@ func (a *app) holdFault(ctx context.Context, faults faultv1.FaultServiceClient, 
 		if other.GetId() == f.GetId() {
 			_, err = faults.ClearFault(ctx, &faultv1.ClearFaultRequest{Id: f.GetId()})
 		}
+	}
+	if status.Code(err) == codes.NotFound { // it ended by itself in this moment
+		err = nil
 	}
 	if err == nil {
 		fmt.Fprintf(a.out, "%s: ended%s\n", f.GetId(), a.where())
