@@ -155,6 +155,12 @@ func TestEveryWorkloadIsConfined(t *testing.T) {
 					if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name }) {
 						t.Errorf("%s mounts %s, which is no volume", name, m.Name)
 					}
+					// Nobody could make the place for a mount inside a read-only one.
+					for _, outer := range c.VolumeMounts {
+						if strings.HasPrefix(m.MountPath, outer.MountPath+"/") {
+							t.Errorf("%s mounts %s inside %s", name, m.MountPath, outer.MountPath)
+						}
+					}
 				}
 			}
 		}
