@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
@@ -23,6 +24,7 @@ const (
 	jaegerQuery   = "16685"
 	jaegerGet     = "/jaeger.api_v3.QueryService/GetTrace"
 	mostTraceSize = 64 << 20
+	notFound      = "trace not found"
 )
 
 // GetTrace implements EngineService: it asks the cluster's Jaeger.
@@ -40,9 +42,14 @@ func (e engine) GetTrace(ctx context.Context, req *enginev1.GetTraceRequest) (*e
 		return nil, status.Errorf(codes.Internal, "reach Jaeger: %v", err)
 	}
 	defer conn.Close()
+	return askJaeger(ctx, conn, req.GetTraceId())
+}
+
+// askJaeger asks for one trace.
+func askJaeger(ctx context.Context, conn *grpc.ClientConn, id string) (*enginev1.GetTraceResponse, error) {
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, jaegerGet)
 	if err == nil {
-		err = stream.SendMsg(wrapperspb.String(req.GetTraceId()))
+		err = stream.SendMsg(wrapperspb.String(id))
 	}
 	if err == nil {
 		err = stream.CloseSend()
@@ -54,9 +61,11 @@ func (e engine) GetTrace(ctx context.Context, req *enginev1.GetTraceRequest) (*e
 			resp.ResourceSpans = append(resp.ResourceSpans, chunk.GetResourceSpans()...)
 		}
 	}
+	// Jaeger 1.62 says that it has no such trace with the code UNKNOWN.
+	unknown := status.Code(err) == codes.NotFound || status.Code(err) == codes.Unknown && strings.Contains(err.Error(), notFound)
 	switch {
-	case errors.Is(err, io.EOF) && len(resp.GetResourceSpans()) == 0, status.Code(err) == codes.NotFound:
-		return nil, status.Errorf(codes.NotFound, "Jaeger has no trace %s yet", req.GetTraceId())
+	case unknown, errors.Is(err, io.EOF) && len(resp.GetResourceSpans()) == 0:
+		return nil, status.Errorf(codes.NotFound, "Jaeger has no trace %s yet", id)
 	case !errors.Is(err, io.EOF):
 		return nil, err
 	}
