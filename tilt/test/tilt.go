@@ -330,6 +330,13 @@ func (t *Tilt) local(name string, args starlark.Tuple, kwargs []starlark.Tuple) 
 			return nil, fmt.Errorf("kubectl is asked for %q", words)
 		}
 		return starlark.String(t.Arch), nil
+	case "mkdir":
+		for _, dir := range words[2:] {
+			if err := os.MkdirAll(dir, 0o755); err != nil || !strings.HasPrefix(dir, t.Root+"/.tilt-build/") {
+				return nil, fmt.Errorf("mkdir %s: %w", dir, err)
+			}
+		}
+		return starlark.String(""), nil
 	case "tilt/kustomization":
 		cmd := exec.Command(words[0], words[1:]...)
 		cmd.Dir = t.Root
