@@ -30,7 +30,7 @@ func kindsOfMetric() []scaled {
 			name: "gateway",
 			metric: autoscalingv2.MetricSpec{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
 				Name:   corev1.ResourceCPU,
-				Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: new(int32(25))},
+				Target: autoscalingv2.MetricTarget{Type: autoscalingv2.AverageValueMetricType, AverageValue: new(resource.MustParse("25m"))},
 			}},
 			answers: "/apis/metrics.k8s.io/v1beta1/namespaces/" + meshNamespace + "/pods?labelSelector=app.kubernetes.io/name=gateway",
 		},
@@ -169,8 +169,8 @@ func current(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
 	var all []string
 	for _, m := range hpa.Status.CurrentMetrics {
 		switch {
-		case m.Resource != nil && m.Resource.Current.AverageUtilization != nil:
-			all = append(all, fmt.Sprintf("%s %d %%", m.Resource.Name, *m.Resource.Current.AverageUtilization))
+		case m.Resource != nil && m.Resource.Current.AverageValue != nil:
+			all = append(all, fmt.Sprintf("%s %s", m.Resource.Name, m.Resource.Current.AverageValue))
 		case m.Pods != nil && m.Pods.Current.AverageValue != nil:
 			all = append(all, m.Pods.Metric.Name+" "+m.Pods.Current.AverageValue.String())
 		case m.External != nil && m.External.Current.Value != nil:
