@@ -44,24 +44,32 @@ var rules = []struct {
 		func(s *measure.Service) *measure.Series { return &s.Running }},
 }
 
-// settlePatience bounds the wait for the last scrapes where two intervals between
+// settlePatience bounds the wait for the last scrapes where four intervals between
 // scrapes are shorter.
 const settlePatience = 10 * time.Second
 
-// settle waits until every replica has been scraped after the load: what callers
-// began and what callees began is then told of the same calls.
+// settle waits until every replica has been scraped after the last call that any of
+// them tells of: what callers began and what callees began is then told of the same
+// calls. Work that was begun before the load ended may go on after it.
 func (q reader) settle(ctx context.Context) error {
-	over := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, max(settlePatience, 2*q.store.Interval()))
+	since, calls := time.Now(), math.NaN()
+	ctx, cancel := context.WithTimeout(ctx, max(settlePatience, 4*q.store.Interval()))
 	defer cancel()
 	ticker := time.NewTicker(q.store.Interval() / 4)
 	defer ticker.Stop()
 	for {
-		oldest, err := q.store.Query(ctx, `min(timestamp(up{pod!=""}))`, time.Now())
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("wait for the last scrapes: %w", err)
+		now := time.Now()
+		oldest, err := q.latest(ctx, `min(timestamp(up{pod!=""}))`, now)
+		if err != nil {
+			return err
 		}
-		if len(oldest) == 1 && oldest[0].F > float64(over.UnixMilli())/1000 {
+		told, err := q.latest(ctx, `sum({__name__=~"grpc_(client|server)_started_total"})`, now)
+		if err != nil {
+			return err
+		}
+		if told != calls {
+			since, calls = now, told
+		} else if oldest > float64(since.UnixMilli())/1000 {
 			return nil
 		}
 		select {
@@ -70,6 +78,18 @@ func (q reader) settle(ctx context.Context) error {
 			return nil // a replica that stands still is told of by its gap
 		}
 	}
+}
+
+// latest reads an expression of one value, 0 where there is none.
+func (q reader) latest(ctx context.Context, expr string, at time.Time) (float64, error) {
+	values, err := q.store.Query(ctx, expr, at)
+	if err != nil && ctx.Err() == nil {
+		return 0, fmt.Errorf("wait for the last scrapes: %w", err)
+	}
+	if len(values) == 0 {
+		return 0, nil
+	}
+	return values[0].F, nil
 }
 
 // into reads everything into the recording.
