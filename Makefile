@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 SERVICES := $(notdir $(patsubst %/,%,$(dir $(wildcard services/*/go.mod))))
 MODULES := proto platform $(addprefix services/,$(SERVICES)) lab
 # Apart from the workspace: nothing of these reaches a product.
-APART := tools tools/manifests tilt/test
+APART := tools tools/manifests tilt/test k8s/test
 BINARIES := $(addprefix bin/,$(SERVICES)) bin/spillway
 TOOLS := $(addprefix bin/tools/,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway staticcheck)
 # Without grpc's own tracing pages the linker can leave out what nobody calls: a
