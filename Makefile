@@ -8,7 +8,10 @@ SERVICES := $(notdir $(patsubst %/,%,$(dir $(wildcard services/*/go.mod))))
 MODULES := proto platform $(addprefix services/,$(SERVICES)) lab
 # Apart from the workspace: nothing of these reaches a product.
 APART := tools tools/manifests tilt/test k8s/test
-BINARIES := $(addprefix bin/,$(SERVICES)) bin/spillway
+# The conductor is a cluster's: here `spillway` itself serves the mesh, and nobody
+# waits for the Kubernetes libraries of the other to be built.
+LOCAL := $(filter-out conductor,$(SERVICES))
+BINARIES := $(addprefix bin/,$(LOCAL)) bin/spillway
 TOOLS := $(addprefix bin/tools/,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway staticcheck)
 # Without grpc's own tracing pages the linker can leave out what nobody calls: a
 # service is a third smaller.
@@ -38,7 +41,7 @@ scenarios: build ## run every scenario in time-lapse; the reports go to reports/
 build: ## every binary, under bin/
 	@mkdir -p bin
 	@printf 'building %s\n' "$(notdir $(BINARIES))"
-	@go build -v -buildvcs=false -o bin/ $(addprefix ./services/,$(SERVICES)) 2>&1 | scripts/build-progress
+	@go build -v -buildvcs=false -o bin/ $(addprefix ./services/,$(LOCAL)) 2>&1 | scripts/build-progress
 	@go build -v -o bin/ ./lab/cmd/spillway 2>&1 | scripts/build-progress
 
 ##——— on Kubernetes
