@@ -215,9 +215,9 @@ func (s *Store) shut() error {
 	s.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
-	err := s.server.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.server.Close())
+	var err error
+	if s.server.Shutdown(ctx) != nil {
+		err = s.server.Close() // who still asks is cut off: the series stay to be read
 	}
 	s.running.Wait()
 	return errors.Join(err, s.db.Close())
