@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"spillway.dev/platform/identity"
@@ -42,6 +43,12 @@ func CheckNATS(variable, value string) error {
 		}
 	}
 	return nil
+}
+
+// CheckNATSReplicas checks how many servers of NATS keep what is stored: 1, 3 or 5. An even number survives no more losses
+// than the odd one below it, and JetStream keeps five at most.
+func CheckNATSReplicas(variable string, value int) error {
+	return check(value == 1 || value == 3 || value == 5, variable, strconv.Itoa(value), "1, 3 or 5")
 }
 
 func check(kept bool, variable, value, allowed string) error {

@@ -48,6 +48,17 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+func TestNATSReplicas(t *testing.T) {
+	for n := -1; n < 8; n++ {
+		err := boot.CheckNATSReplicas("SPILLWAY_NATS_REPLICAS", n)
+		if good := n == 1 || n == 3 || n == 5; good != (err == nil) {
+			t.Errorf("%d: %v", n, err)
+		} else if want := fmt.Sprintf("SPILLWAY_NATS_REPLICAS=\"%d\" is not allowed: give 1, 3 or 5", n); !good && err.Error() != want {
+			t.Errorf("%d gives\n%v\nwant\n%s", n, err, want)
+		}
+	}
+}
+
 func TestAPasswordInTheAddressIsNotTold(t *testing.T) {
 	for _, value := range []string{"nats://ann:secret@nats", "nats://ann:secret@[::1", "nats://ann:secret@a:1,nats://ann:secret@b"} {
 		if err := boot.CheckNATS("SPILLWAY_NATS_URL", value); err == nil || strings.Contains(err.Error(), "secret") {

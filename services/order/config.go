@@ -12,6 +12,9 @@ import (
 type config struct {
 	// NATSURL is where NATS with JetStream is.
 	NATSURL string `env:"SPILLWAY_NATS_URL" envDefault:"nats://127.0.0.1:4222"`
+	// NATSReplicas is how many servers of NATS keep each stream and bucket; the
+	// same for every service that makes them, or each would undo the other's.
+	NATSReplicas int `env:"SPILLWAY_NATS_REPLICAS" envDefault:"1"`
 	// Targets of the downstreams, as gRPC writes them.
 	InventoryTarget string `env:"SPILLWAY_INVENTORY_TARGET" envDefault:"xds:///inventory"`
 	PaymentTarget   string `env:"SPILLWAY_PAYMENT_TARGET" envDefault:"xds:///payment"`
@@ -28,6 +31,7 @@ type config struct {
 func (c *config) Validate() error {
 	errs := []error{
 		boot.CheckNATS("SPILLWAY_NATS_URL", c.NATSURL),
+		boot.CheckNATSReplicas("SPILLWAY_NATS_REPLICAS", c.NATSReplicas),
 		boot.CheckTarget("SPILLWAY_INVENTORY_TARGET", c.InventoryTarget),
 		boot.CheckTarget("SPILLWAY_PAYMENT_TARGET", c.PaymentTarget),
 	}

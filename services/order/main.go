@@ -20,7 +20,7 @@ func spec() boot.Spec {
 			if err != nil {
 				return err
 			}
-			st, err := newStore(down.nats, down.messaging, app.Instance())
+			st, err := newStore(down.nats, down.messaging, app.Instance(), cfg.NATSReplicas)
 			if err != nil {
 				return err
 			}

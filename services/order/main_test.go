@@ -230,7 +230,7 @@ func newReplica(t *testing.T, ns *natsd.Server, w *world, lease time.Duration, w
 		t.Fatal(err)
 	}
 	down := downstreams{inventoryv1.NewInventoryServiceClient(conn), paymentv1.NewPaymentServiceClient(conn), nc, messaging}
-	st, err := newStore(nc, messaging, "order-test")
+	st, err := newStore(nc, messaging, "order-test", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

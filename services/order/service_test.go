@@ -75,11 +75,14 @@ func TestService(t *testing.T) {
 }
 
 func TestConfigurationIsChecked(t *testing.T) {
-	for _, lease := range []string{"1ms", "1h", "soon"} {
+	for _, bad := range []string{
+		"SPILLWAY_ORDER_LEASE=1ms", "SPILLWAY_ORDER_LEASE=1h", "SPILLWAY_ORDER_LEASE=soon",
+		"SPILLWAY_NATS_REPLICAS=0", "SPILLWAY_NATS_REPLICAS=2", "SPILLWAY_NATS_REPLICAS=all",
+	} {
 		var stderr strings.Builder
-		err := boot.Run(t.Context(), spec(), []string{"SPILLWAY_ORDER_LEASE=" + lease}, &stderr)
-		if err == nil || !strings.Contains(stderr.String(), "SPILLWAY_ORDER_LEASE") {
-			t.Errorf("lease %s: %v, %q", lease, err, stderr.String())
+		err := boot.Run(t.Context(), spec(), []string{bad}, &stderr)
+		if name, _, _ := strings.Cut(bad, "="); err == nil || !strings.Contains(stderr.String(), name) {
+			t.Errorf("%s: %v, %q", bad, err, stderr.String())
 		}
 	}
 }

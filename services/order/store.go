@@ -46,6 +46,7 @@ type store struct {
 	js        jetstream.JetStream
 	messaging *telemetry.Messaging
 	instance  string
+	replicas  int // servers of NATS that keep what is stored
 
 	ensuring chan struct{} // whoever creates what is missing holds it: a herd of callers would only slow that down
 
@@ -53,12 +54,12 @@ type store struct {
 	orders jetstream.KeyValue // nil until ensured, and again when it turns out to be gone
 }
 
-func newStore(nc *nats.Conn, messaging *telemetry.Messaging, instance string) (*store, error) {
+func newStore(nc *nats.Conn, messaging *telemetry.Messaging, instance string, replicas int) (*store, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	return &store{nc: nc, js: js, messaging: messaging, instance: instance, ensuring: make(chan struct{}, 1)}, nil
+	return &store{nc: nc, js: js, messaging: messaging, instance: instance, replicas: replicas, ensuring: make(chan struct{}, 1)}, nil
 }
 
 // ensure creates what is missing in JetStream. Replicas may do so at once.
@@ -86,11 +87,14 @@ func (s *store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 		return orders, nil
 	}
 	for _, stream := range []jetstream.StreamConfig{keyspace.Checkouts(), keyspace.Sales()} {
+		stream.Replicas = s.replicas
 		if _, err := s.js.CreateOrUpdateStream(ctx, stream); err != nil {
 			return nil, away(fmt.Errorf("stream %s: %w", stream.Name, err))
 		}
 	}
-	orders, err := s.js.CreateOrUpdateKeyValue(ctx, keyspace.Orders())
+	bucket := keyspace.Orders()
+	bucket.Replicas = s.replicas
+	orders, err := s.js.CreateOrUpdateKeyValue(ctx, bucket)
 	if err != nil {
 		return nil, away(fmt.Errorf("bucket %s: %w", keyspace.OrdersBucket, err))
 	}

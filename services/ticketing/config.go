@@ -12,6 +12,9 @@ import (
 type config struct {
 	// NATSURL is where NATS with JetStream is.
 	NATSURL string `env:"SPILLWAY_NATS_URL" envDefault:"nats://127.0.0.1:4222"`
+	// NATSReplicas is how many servers of NATS keep each stream and bucket; the
+	// same for every service that makes them, or each would undo the other's.
+	NATSReplicas int `env:"SPILLWAY_NATS_REPLICAS" envDefault:"1"`
 	// Workers is how many tickets one replica issues at once.
 	Workers int `env:"SPILLWAY_TICKETING_WORKERS" envDefault:"16"`
 	// AckWait is how long a replica may take for one ticket before its message
@@ -21,7 +24,10 @@ type config struct {
 
 // Validate names the variable, its value and what is allowed.
 func (c *config) Validate() error {
-	errs := []error{boot.CheckNATS("SPILLWAY_NATS_URL", c.NATSURL)}
+	errs := []error{
+		boot.CheckNATS("SPILLWAY_NATS_URL", c.NATSURL),
+		boot.CheckNATSReplicas("SPILLWAY_NATS_REPLICAS", c.NATSReplicas),
+	}
 	if c.Workers < 1 || c.Workers > 1000 {
 		errs = append(errs, fmt.Errorf("SPILLWAY_TICKETING_WORKERS=\"%d\" is not allowed: give 1 to 1000", c.Workers))
 	}

@@ -19,7 +19,7 @@ func spec() boot.Spec {
 			if err != nil {
 				return err
 			}
-			st, err := newStore(nc)
+			st, err := newStore(nc, cfg.NATSReplicas)
 			if err != nil {
 				return err
 			}

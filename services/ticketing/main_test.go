@@ -65,7 +65,7 @@ func newReplica(t *testing.T, ns *natsd.Server, working bool) *replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := newStore(nc)
+	st, err := newStore(nc, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -233,6 +233,22 @@ func TestDrainFinishesWhatItHolds(t *testing.T) {
 	}
 }
 
+// What is asked to be kept three times is not kept once: a lone server refuses, and
+// the service waits for the others.
+func TestALoneServerCannotKeepThree(t *testing.T) {
+	r := newReplica(t, broker(t), false)
+	three, err := newStore(r.server.store.nc, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := three.ensure(t.Context()); problem.Reason(err) != problem.DependencyAway || three.known() != nil {
+		t.Errorf("three replicas on one server: %v", err)
+	}
+	if err := r.server.store.ensure(t.Context()); err != nil {
+		t.Errorf("one replica on one server: %v", err)
+	}
+}
+
 func TestNATSAway(t *testing.T) {
 	ns := broker(t)
 	r := newReplica(t, ns, false)

@@ -27,8 +27,9 @@ const (
 // store keeps tickets in JetStream. Its errors are problems. Safe for
 // concurrent use.
 type store struct {
-	nc *nats.Conn
-	js jetstream.JetStream
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	replicas int // servers of NATS that keep what is stored
 
 	ensuring chan struct{} // whoever creates what is missing holds it: a herd of callers would only slow that down
 
@@ -36,12 +37,12 @@ type store struct {
 	tickets jetstream.KeyValue // nil until ensured, and again when it turns out to be gone
 }
 
-func newStore(nc *nats.Conn) (*store, error) {
+func newStore(nc *nats.Conn, replicas int) (*store, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	return &store{nc: nc, js: js, ensuring: make(chan struct{}, 1)}, nil
+	return &store{nc: nc, js: js, replicas: replicas, ensuring: make(chan struct{}, 1)}, nil
 }
 
 // ensure creates what is missing in JetStream. Replicas may do so at once.
@@ -68,10 +69,12 @@ func (s *store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	if tickets := s.known(); tickets != nil { // another caller was faster
 		return tickets, nil
 	}
-	if _, err := s.js.CreateOrUpdateStream(ctx, keyspace.Sales()); err != nil {
+	stream, bucket := keyspace.Sales(), keyspace.Tickets()
+	stream.Replicas, bucket.Replicas = s.replicas, s.replicas
+	if _, err := s.js.CreateOrUpdateStream(ctx, stream); err != nil {
 		return nil, away(fmt.Errorf("stream %s: %w", keyspace.SalesStream, err))
 	}
-	tickets, err := s.js.CreateOrUpdateKeyValue(ctx, keyspace.Tickets())
+	tickets, err := s.js.CreateOrUpdateKeyValue(ctx, bucket)
 	if err != nil {
 		return nil, away(fmt.Errorf("bucket %s: %w", keyspace.TicketsBucket, err))
 	}
