@@ -22,6 +22,11 @@ const (
 	GapLimit = 0.05
 )
 
+// stolenTold is the share of CPU that a hypervisor must have kept from the machine
+// to be named where arrivals were late. It is no limit: what it did to the run
+// shows in lag and lateness.
+const stolenTold = 0.05
+
 // Honest is every reason why the run cannot be believed, in words; none when it
 // can. What was not recorded cannot be vouched for, and is a reason.
 func Honest(r *Recording) []string {
@@ -34,7 +39,11 @@ func Honest(r *Recording) []string {
 		say("no load was recorded")
 	}
 	if !(r.LagP99 <= LagLimit) {
-		say("the generator was late: the 99th percentile of its lag is %.1f ms, more than %g ms", r.LagP99, LagLimit)
+		blame := ""
+		if stolen := r.worstStolen(); stolen > stolenTold {
+			blame = fmt.Sprintf("; the hypervisor kept this machine waiting for up to %.0f %% of its CPU", 100*stolen)
+		}
+		say("the generator was late: the 99th percentile of its lag is %.1f ms, more than %g ms%s", r.LagP99, LagLimit, blame)
 	}
 	for _, s := range r.Services {
 		if s.ServiceTime > 0 && !(s.LatenessP50 <= LatenessLimit*s.ServiceTime) {
@@ -57,6 +66,18 @@ func (r *Recording) hostCPU() (float64, bool) {
 		return 0, false
 	}
 	return r.HostCPU.integral(r.Warmup, r.Duration) / (r.Duration - r.Warmup), true
+}
+
+// worstStolen is the largest share of CPU that a hypervisor kept from the machine
+// in the measured time.
+func (r *Recording) worstStolen() float64 {
+	worst := 0.0
+	for _, p := range r.HostStolen {
+		if p.T >= r.Warmup && p.T < r.Duration {
+			worst = max(worst, p.V)
+		}
+	}
+	return worst
 }
 
 // unscraped names the replicas that could not be scraped for too long. A gap

@@ -29,6 +29,12 @@ func TestHonest(t *testing.T) {
 			func(r *Recording) { r.LagP99 = 5.1 },
 			[]string{"the generator was late: the 99th percentile of its lag is 5.1 ms, more than 5 ms"},
 		},
+		"generator kept waiting by the hypervisor": {
+			// What it took in the warm-up is not of the measured time.
+			func(r *Recording) { r.LagP99, r.HostStolen = 8, steps(0, 0.9, 10, 0.02, 60, 0.29) },
+			[]string{"the generator was late: the 99th percentile of its lag is 8.0 ms, more than 5 ms; the hypervisor kept this machine waiting for up to 29 % of its CPU"},
+		},
+		"CPU kept away that nobody missed": {change: func(r *Recording) { r.HostStolen = steps(0, 0.29) }},
 		"replicas late": {
 			func(r *Recording) { r.Services[0].LatenessP50 = 2.6 },
 			[]string{"half of the calls at order were answered 2.6 ms or more later than modelled, more than 5 % of the service time of 50 ms"},

@@ -42,6 +42,9 @@ type Recording struct {
 
 	// HostCPU is the busy share of all cores of the machine, 0 to 1.
 	HostCPU Series `json:"host_cpu,omitempty"`
+	// HostStolen is the share of all cores for which a hypervisor kept the machine
+	// waiting, 0 to 1. No process of the machine can do anything about it.
+	HostStolen Series `json:"host_stolen,omitempty"`
 	// LagP99 is the 99th percentile of how much later than intended the generator
 	// began the journeys of [Warmup, Duration), in real milliseconds.
 	LagP99 float64 `json:"lag_p99_ms"`

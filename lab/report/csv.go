@@ -56,7 +56,7 @@ func tables(r *Result) map[string][]byte {
 	edges := header("edges.csv", "variant", "caller", "callee", "t_s", "calls_per_s")
 	actions := header("actions.csv", "variant", "t_s", "service", "from_replicas", "to_replicas", "reason")
 	faults := header("faults.csv", "variant", "from_s", "to_s", "fault")
-	host := header("host.csv", "variant", "t_s", "host_cpu_ratio", "nodes_count")
+	host := header("host.csv", "variant", "t_s", "host_cpu_ratio", "host_stolen_ratio", "nodes_count")
 
 	for _, v := range r.Variants {
 		for _, key := range slices.Sorted(maps.Keys(v.Measures)) {
@@ -103,7 +103,7 @@ func tables(r *Result) map[string][]byte {
 		for _, f := range rec.Faults {
 			faults.add(v.Name, exact(f.From), exact(f.To), f.Text)
 		}
-		joined([]measure.Series{rec.HostCPU, rec.Nodes}, func(t string, cells []string) {
+		joined([]measure.Series{rec.HostCPU, rec.HostStolen, rec.Nodes}, func(t string, cells []string) {
 			host.add(append([]string{v.Name, t}, cells...)...)
 		})
 	}

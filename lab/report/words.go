@@ -111,15 +111,19 @@ func trustIn(r *Result) trust {
 	table := dataTable{Caption: "How far the host kept up",
 		Columns: []string{"Variant", fmt.Sprintf("Generator's lag, p99, ms (limit %s)", number(measure.LagLimit)),
 			fmt.Sprintf("Host's CPU, mean %% (limit %s)", number(100*measure.HostCPULimit)),
+			"Kept away by a hypervisor, mean %",
 			fmt.Sprintf("Worst lateness, %% of service time (limit %s)", number(100*measure.LatenessLimit))}}
 	for i, v := range r.Variants {
 		rec := v.Recording
 		if rec == nil {
 			continue
 		}
-		row := []string{letter(i) + " " + v.Name, number(rec.LagP99), none, none}
+		row := []string{letter(i) + " " + v.Name, number(rec.LagP99), none, none, none}
 		if busy, measured := mean(rec.HostCPU, rec.Warmup, rec.Duration); measured {
 			row[2] = number(100 * busy)
+		}
+		if stolen, measured := mean(rec.HostStolen, rec.Warmup, rec.Duration); measured {
+			row[3] = number(100 * stolen)
 		}
 		worst, where := 0.0, ""
 		for _, s := range rec.Services {
@@ -128,7 +132,7 @@ func trustIn(r *Result) trust {
 			}
 		}
 		if where != "" {
-			row[3] = number(100*worst) + " (" + where + ")"
+			row[4] = number(100*worst) + " (" + where + ")"
 		}
 		table.Rows = append(table.Rows, row)
 	}

@@ -115,7 +115,8 @@ func finiteOnly(r *Result) *Result {
 
 func finiteRecording(r *measure.Recording) *measure.Recording {
 	out := *r
-	out.Rate, out.Nodes, out.HostCPU = finiteSeries(r.Rate), finiteSeries(r.Nodes), finiteSeries(r.HostCPU)
+	out.Rate, out.Nodes = finiteSeries(r.Rate), finiteSeries(r.Nodes)
+	out.HostCPU, out.HostStolen = finiteSeries(r.HostCPU), finiteSeries(r.HostStolen)
 	out.Services = make([]measure.Service, len(r.Services))
 	for i, s := range r.Services {
 		for _, series := range []*measure.Series{&s.Offered, &s.Answered, &s.Refused, &s.Capacity, &s.Pressure,
