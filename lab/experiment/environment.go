@@ -3,6 +3,7 @@ package experiment
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"strings"
 
@@ -22,16 +23,16 @@ func commit(b build.Info) string {
 	return b.Commit
 }
 
-// environment is the host and the programs. What the system does not tell is
-// left out.
+// environment is the programs, and what the engine tells of where they run.
 func environment(ctx context.Context, o Options, b build.Info) map[string]string {
-	env := map[string]string{
-		"go":      b.Go,
-		"system":  b.Platform,
-		"cores":   fmt.Sprint(runtime.NumCPU()),
-		"engine":  "local: processes of one machine",
-		"repeats": fmt.Sprint(o.Repeat),
-	}
+	env := map[string]string{"go": b.Go, "system": b.Platform, "repeats": fmt.Sprint(o.Repeat)}
+	maps.Copy(env, o.Engine.Environment(ctx))
+	return env
+}
+
+// Environment implements Engine. What the system does not tell is left out.
+func (Local) Environment(ctx context.Context) map[string]string {
+	env := map[string]string{"cores": fmt.Sprint(runtime.NumCPU()), "engine": "local: processes of one machine"}
 	env["redis"] = "miniredis: no redis-server on the PATH"
 	if _, kind, found := store.FindRedis(ctx); found {
 		env["redis"] = kind

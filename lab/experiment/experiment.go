@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"spillway.dev/lab/build"
-	"spillway.dev/lab/engine/manifest"
 	"spillway.dev/lab/load"
 	"spillway.dev/lab/measure"
 	"spillway.dev/lab/report"
@@ -23,7 +22,8 @@ import (
 // Options say how a scenario is run.
 type Options struct {
 	Scenario *scenario.Scenario
-	// Scaled is what Check told of the scenario.
+	Engine   Engine
+	// Scaled is what Engine.Check told of the scenario.
 	Scaled map[string]bool
 	// Variants are those to run, of the scenario's; all of them when empty.
 	Variants []string
@@ -37,10 +37,6 @@ type Options struct {
 	Root string
 	// Dir takes the report, and the series of every run.
 	Dir string
-	// Conductor and Generator are the commands of the processes that call
-	// local.Conduct, and Offer for the mesh of the state directory that is added
-	// as last argument.
-	Conductor, Generator []string
 	// Command is what runs the same again, for the report.
 	Command string
 	Log     *slog.Logger
@@ -167,42 +163,6 @@ func Run(ctx context.Context, options Options) (*report.Result, error) {
 	}
 	return &result.Result, nil
 }
-
-// Check renders the manifests of every variant and finds what the scenario names
-// and the mesh has not. It returns the services whose number of replicas may
-// change in any variant: all variants are judged over the same ones.
-func Check(s *scenario.Scenario, root string) (scaled map[string]bool, err error) {
-	scratch, err := os.MkdirTemp("", "spillway-scenario-")
-	if err != nil {
-		return nil, fmt.Errorf("check the scenario: %w", err)
-	}
-	defer os.RemoveAll(scratch)
-	scaled = make(map[string]bool)
-	for _, c := range s.Scale {
-		scaled[c.Service] = true
-	}
-	for _, v := range s.Variants {
-		changes := manifest.Variant{Components: v.Components, Patches: v.Patches}
-		m, err := manifest.LoadVariant(filepath.Join(root, "k8s"), overlay, changes, filepath.Join(scratch, v.Name))
-		if err != nil {
-			return nil, fmt.Errorf("variant %s: %w", v.Name, err)
-		}
-		for _, hpa := range m.HPAs {
-			scaled[hpa.Spec.ScaleTargetRef.Name] = true
-		}
-		var names []string
-		for _, d := range m.Deployments {
-			names = append(names, d.Name)
-		}
-		if err := s.CheckServices(names); err != nil {
-			return nil, err
-		}
-	}
-	return scaled, nil
-}
-
-// overlay is what experiments run on this machine, below k8s/.
-const overlay = "overlays/local"
 
 // summarise is a variant over its repeats.
 func summarise(v scenario.Variant, done []*trial, seed uint64) report.Variant {

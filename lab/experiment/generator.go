@@ -78,7 +78,7 @@ func generate(ctx, hard context.Context, command []string, plan load.Plan, begun
 		return nil, fmt.Errorf("start the load: %w", err)
 	}
 	defer context.AfterFunc(hard, func() { _ = cmd.Process.Kill() })()
-	record, readErr := follow(out, begun, tick)
+	record, readErr := Follow(out, begun, tick)
 	err = cmd.Wait()
 	if record != nil {
 		return record, nil // complete, however the process ended
@@ -86,8 +86,8 @@ func generate(ctx, hard context.Context, command []string, plan load.Plan, begun
 	return nil, fmt.Errorf("the load generator failed: %w: %s", errors.Join(err, readErr), bytes.TrimSpace(complaint.Bytes()))
 }
 
-// follow reads messages until the record comes.
-func follow(out io.Reader, begun func(time.Time), tick func(load.Tick)) (*load.Record, error) {
+// Follow reads what Offer writes, and returns the record that comes last.
+func Follow(out io.Reader, begun func(time.Time), tick func(load.Tick)) (*load.Record, error) {
 	lines := json.NewDecoder(bufio.NewReader(out))
 	for {
 		var m Message

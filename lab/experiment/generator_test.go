@@ -19,13 +19,13 @@ func TestFollow(t *testing.T) {
 `
 	var begin time.Time
 	ticks := 0
-	record, err := follow(strings.NewReader(lines), func(t time.Time) { begin = t }, func(load.Tick) { ticks++ })
+	record, err := Follow(strings.NewReader(lines), func(t time.Time) { begin = t }, func(load.Tick) { ticks++ })
 	if err != nil || record.Report.Offered != 16 || ticks != 2 || !begin.Equal(time.Date(2031, 1, 2, 3, 4, 5, 0, time.UTC)) {
 		t.Errorf("record %+v, %d ticks, begin %v, %v", record, ticks, begin, err)
 	}
 	// A generator that dies has told nothing that could be reported.
 	cut, _, _ := strings.Cut(lines, `{"record"`)
-	if record, err := follow(strings.NewReader(cut), func(time.Time) {}, func(load.Tick) {}); record != nil || !errors.Is(err, io.EOF) {
+	if record, err := Follow(strings.NewReader(cut), func(time.Time) {}, func(load.Tick) {}); record != nil || !errors.Is(err, io.EOF) {
 		t.Errorf("cut short: %+v, %v", record, err)
 	}
 }

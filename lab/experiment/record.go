@@ -11,13 +11,16 @@ import (
 	"spillway.dev/lab/load"
 	"spillway.dev/lab/measure"
 	"spillway.dev/lab/report"
-	"spillway.dev/lab/rig"
 	"spillway.dev/lab/trace"
 )
 
 // read makes the recording of the run and what follows from it.
-func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record *load.Record, traces *trace.Store) error {
+func (t *trial) read(ctx context.Context, mesh Mesh, line *timeline, record *load.Record) error {
 	s, lapse := t.options.Scenario, t.options.Timelapse
+	seen, err := mesh.Observed(ctx)
+	if err != nil {
+		return fmt.Errorf("read what was observed of the run: %w", err)
+	}
 	r := &measure.Recording{
 		Variant: t.variant.Name, Repeat: t.repeat, Seed: record.Seed, Timelapse: lapse,
 		Warmup: s.Warmup.Seconds(), Duration: s.Duration.Seconds(),
@@ -32,8 +35,7 @@ func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record 
 	if err := offered(r, record); err != nil {
 		return err
 	}
-	rescales, _, _ := mesh.Autoscaler.Rescales().After(0)
-	for _, a := range rescales {
+	for _, a := range seen.Rescales {
 		if at := a.At.Sub(record.Begin).Seconds() * lapse; at >= 0 && at <= r.Duration {
 			r.Actions = append(r.Actions, measure.Action{T: at, Service: a.Target, From: a.From, To: a.To, Reason: a.Reason})
 		}
@@ -44,16 +46,34 @@ func (t *trial) read(ctx context.Context, mesh *rig.Rig, line *timeline, record 
 			r.Actions = append(r.Actions, a)
 		}
 	}
-	events, _, _ := mesh.Autoscaler.Events().After(0)
-	r.Warnings = warnings(events, record.Begin, lapse, end)
+	r.Warnings = warnings(seen.Events, record.Begin, lapse, end)
 	slices.SortStableFunc(r.Actions, func(a, b measure.Action) int { return cmp.Compare(a.T, b.T) })
-	read := reader{store: mesh.Metrics, begin: record.Begin, length: time.Duration(record.ElapsedS * float64(time.Second)), timelapse: lapse, cut: t.whoWasCut()}
+	read := reader{
+		store: seen.Metrics, since: seen.Since, begin: record.Begin, length: time.Duration(record.ElapsedS * float64(time.Second)),
+		timelapse: lapse, services: seen.Services, cut: seen.Cut,
+	}
 	if err := read.into(ctx, r, t.options.Scaled, s.Visits); err != nil {
 		return fmt.Errorf("read the series of the run: %w", err)
 	}
+	if len(r.HostCPU) == 0 {
+		r.HostCPU = busy(seen.HostCPU, record.Begin, lapse)
+	}
 	t.recording, t.measures = r, measure.Measures(r)
-	t.traces = slowest(traces, record, lapse)
+	t.traces = slowest(seen.Traces, record, lapse)
 	return nil
+}
+
+// busy is how busy the machines were from begin on, in scenario time.
+func busy(shares []Busy, begin time.Time, timelapse float64) measure.Series {
+	var out measure.Series
+	for _, s := range shares {
+		p := measure.Point{T: max(s.At.Sub(begin).Seconds()*timelapse, 0), V: s.Share}
+		if n := len(out); n > 0 && out[n-1].T == p.T { // both from before
+			out = out[:n-1]
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // warnings merges what the autoscaler complained of while load was offered.
@@ -113,9 +133,13 @@ func offered(r *measure.Recording, record *load.Record) error {
 	return nil
 }
 
-// slowest are the slowest traces of the load, for the report.
+// slowest are the slowest traces of the load, for the report; none where nobody
+// keeps them here.
 func slowest(traces *trace.Store, record *load.Record, timelapse float64) []report.Trace {
 	var all []report.Trace
+	if traces == nil {
+		return nil
+	}
 	for _, summary := range traces.List(true, keptTraces) {
 		if len(all) == shownTraces {
 			break

@@ -12,15 +12,16 @@ import (
 	"github.com/prometheus/prometheus/promql"
 
 	"spillway.dev/lab/measure"
-	"spillway.dev/lab/metrics"
 )
 
 // reader reads the series of a run from its metrics store.
 type reader struct {
-	store     *metrics.Store
+	store     Metrics
+	since     time.Time     // what is older is of another mesh
 	begin     time.Time     // of the load
 	length    time.Duration // of the load, real
 	timelapse float64
+	services  []string        // of the mesh: the control plane's series are not kept
 	cut       map[string]bool // services of which a replica ended without draining
 }
 
@@ -105,7 +106,7 @@ func (q reader) into(ctx context.Context, r *measure.Recording, scaled map[strin
 		}
 		for _, s := range matrix {
 			name := s.Metric.Get("service")
-			if name == "" {
+			if !slices.Contains(q.services, name) {
 				continue
 			}
 			if services[name] == nil {
@@ -136,8 +137,10 @@ func (q reader) into(ctx context.Context, r *measure.Recording, scaled map[strin
 func (q reader) whole(ctx context.Context, r *measure.Recording) error {
 	window := millis(4 * q.store.Interval())
 	for expr, to := range map[string]*measure.Series{
-		"spillway_nodes_paid": &r.Nodes,
-		fmt.Sprintf("rate(spillway_host_cpu_busy_seconds_total[%s]) / rate(spillway_host_cpu_seconds_total[%[1]s])", window): &r.HostCPU,
+		// A cluster's nodes cost while they are there.
+		"max(spillway_nodes_paid) or count(kube_node_info)":                                                                    &r.Nodes,
+		fmt.Sprintf("rate(spillway_host_cpu_busy_seconds_total[%s]) / rate(spillway_host_cpu_seconds_total[%[1]s])", window):   &r.HostCPU,
+		fmt.Sprintf("rate(spillway_host_cpu_stolen_seconds_total[%s]) / rate(spillway_host_cpu_seconds_total[%[1]s])", window): &r.HostStolen,
 	} {
 		matrix, err := q.matrix(ctx, expr)
 		if err != nil {

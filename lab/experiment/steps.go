@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"spillway.dev/lab/measure"
-	"spillway.dev/lab/rig"
 	"spillway.dev/lab/scenario"
 )
 
@@ -16,7 +15,7 @@ import (
 type step struct {
 	at   time.Duration // scenario time
 	text string
-	do   func(context.Context, *rig.Rig) error
+	do   func(context.Context, Mesh) error
 }
 
 // timeline is what happens in a run, in order of time.
@@ -36,15 +35,14 @@ func plan(s *scenario.Scenario, timelapse float64) *timeline {
 			window.To = s.Duration.Seconds()
 		}
 		t.faults = append(t.faults, window)
-		t.steps = append(t.steps, step{f.At, f.Fault.String(), func(ctx context.Context, r *rig.Rig) error {
-			_, err := r.Faults.Begin(ctx, f.Fault.Faster(timelapse), faster(f.For))
-			return err
+		t.steps = append(t.steps, step{f.At, f.Fault.String(), func(ctx context.Context, mesh Mesh) error {
+			return mesh.BeginFault(ctx, f.Fault.Faster(timelapse), faster(f.For))
 		}})
 	}
 	for i, c := range s.Scale {
 		t.actions = append(t.actions, measure.Action{T: c.At.Seconds(), Service: c.Service, To: c.Replicas, Reason: "by the scenario"})
-		t.steps = append(t.steps, step{c.At, fmt.Sprintf("scale %s to %d", c.Service, c.Replicas), func(_ context.Context, r *rig.Rig) error {
-			previous, err := r.Engine.SetReplicas(c.Service, c.Replicas)
+		t.steps = append(t.steps, step{c.At, fmt.Sprintf("scale %s to %d", c.Service, c.Replicas), func(ctx context.Context, mesh Mesh) error {
+			previous, err := mesh.SetReplicas(ctx, c.Service, c.Replicas)
 			t.actions[i].From = previous
 			return err
 		}})
@@ -56,7 +54,7 @@ func plan(s *scenario.Scenario, timelapse float64) *timeline {
 // run does every step at its time, counted from begin, until all are done or ctx
 // ends, and tells of it. A step that fails ends the run: what came after would
 // answer another question.
-func (t *timeline) run(ctx context.Context, r *rig.Rig, begin time.Time, timelapse float64, told func(text string)) error {
+func (t *timeline) run(ctx context.Context, mesh Mesh, begin time.Time, timelapse float64, told func(text string)) error {
 	for _, s := range t.steps {
 		timer := time.NewTimer(time.Until(begin.Add(time.Duration(float64(s.at) / timelapse))))
 		select {
@@ -65,7 +63,7 @@ func (t *timeline) run(ctx context.Context, r *rig.Rig, begin time.Time, timelap
 			timer.Stop()
 			return nil
 		}
-		if err := s.do(ctx, r); err != nil {
+		if err := s.do(ctx, mesh); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}

@@ -59,7 +59,7 @@ func doubles(ran, wanted map[pair]float64, cut map[string]bool) (count *int64, u
 // totals tells how far each counter of a selector went, over all lives of all
 // replicas that ever were.
 func (q reader) totals(ctx context.Context, selector string, add func(labels.Labels, float64)) error {
-	all, err := q.store.Samples(ctx, selector, time.Since(q.begin)+time.Hour, time.Now())
+	all, err := q.store.Samples(ctx, selector, time.Since(q.since), time.Now())
 	if err != nil {
 		return err
 	}

@@ -4,21 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"spillway.dev/lab/engine/local"
-	"spillway.dev/lab/engine/manifest"
 	"spillway.dev/lab/load"
 	"spillway.dev/lab/measure"
 	"spillway.dev/lab/report"
-	"spillway.dev/lab/rig"
 	"spillway.dev/lab/scenario"
-	"spillway.dev/lab/trace"
 )
 
 const (
@@ -46,34 +41,23 @@ type trial struct {
 
 	mu   sync.Mutex
 	seen Moment
-	cut  map[string]bool // services of which a replica ended without draining
 }
 
 // do runs the trial on a mesh of its own. When ctx ends it is cut short and
 // reads what was measured; when hard ends the mesh is ended at once.
 func (t *trial) do(ctx, hard context.Context) error {
 	t.tell(func(m *Moment) { m.Phase = "starting" })
-	state := filepath.Join(t.dir(), stateDir)
 	// What an earlier run left is another answer.
 	if err := os.RemoveAll(t.dir()); err != nil {
 		return fmt.Errorf("make room for the run: %w", err)
 	}
-	traces := trace.NewStore(keptTraces)
-	mesh, err := rig.Up(ctx, rig.Options{
-		Engine: local.Options{
-			Root: t.options.Root, StateDir: state, Log: t.options.Log, Traces: traces, Conductor: t.options.Conductor,
-			Variant:  manifest.Variant{Components: t.variant.Components, Patches: t.variant.Patches},
-			Nodes:    t.variant.Nodes,
-			Yield:    true, // an arrival must not wait for a replica's work
-			Progress: t.event,
-		},
-		ReadToEnd: true,
-		Timelapse: t.options.Timelapse, MetricsDir: filepath.Join(t.dir(), "metrics"), Log: t.options.Log,
+	mesh, err := t.options.Engine.Up(ctx, Start{
+		Variant: t.variant, Timelapse: t.options.Timelapse, Root: t.options.Root, Dir: t.dir(), Log: t.options.Log, Note: t.note,
 	})
 	if err != nil {
-		return t.tidy(ctx, state, err)
+		return t.tidy(ctx, err)
 	}
-	err = t.measure(ctx, hard, mesh, state, traces)
+	err = t.measure(ctx, hard, mesh)
 	t.tell(func(m *Moment) { m.Phase, m.Tick = "stopping", nil })
 	stopping, cancel := context.WithTimeout(hard, stopPatience)
 	defer cancel()
@@ -83,25 +67,30 @@ func (t *trial) do(ctx, hard context.Context) error {
 		// one more thing to know.
 		t.doubt, down = "the mesh could not be stopped in order: "+down.Error(), nil
 	}
-	return t.tidy(ctx, state, errors.Join(err, down))
+	return t.tidy(ctx, errors.Join(err, down))
 }
 
 // tidy removes the state directory of a run that ended with err. Orders and
 // sessions of a run answer nothing; its series are kept. What failed leaves its
 // logs, which may say why.
-func (t *trial) tidy(ctx context.Context, state string, err error) error {
-	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("%w; what its processes said is in %s", err, filepath.Join(state, "logs"))
+func (t *trial) tidy(ctx context.Context, err error) error {
+	state := filepath.Join(t.dir(), stateDir)
+	if err == nil || ctx.Err() != nil {
+		return errors.Join(err, os.RemoveAll(state))
 	}
-	return errors.Join(err, os.RemoveAll(state))
+	logs := filepath.Join(state, "logs")
+	if _, none := os.Stat(logs); none != nil { // it did not come that far, or runs elsewhere
+		return err
+	}
+	return fmt.Errorf("%w; what its processes said is in %s", err, logs)
 }
 
 // measure offers the load while the timeline goes on, and reads what came of it.
-func (t *trial) measure(ctx, hard context.Context, mesh *rig.Rig, state string, traces *trace.Store) error {
+func (t *trial) measure(ctx, hard context.Context, mesh Mesh) error {
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	// Knobs can be set once a replica has declared them.
-	if err := mesh.Engine.WaitReady(starting); err != nil {
+	if err := mesh.WaitReady(starting); err != nil {
 		return err
 	}
 	if err := t.slowStarts(starting, mesh); err != nil {
@@ -109,7 +98,7 @@ func (t *trial) measure(ctx, hard context.Context, mesh *rig.Rig, state string, 
 	}
 	for service, knobs := range t.variant.Knobs {
 		for name, value := range knobs {
-			if _, err := mesh.Faults.SetKnob(starting, service, name, value); err != nil {
+			if err := mesh.SetKnob(starting, service, name, value); err != nil {
 				return fmt.Errorf("knob %s of %s: %w", name, service, err)
 			}
 		}
@@ -124,21 +113,19 @@ func (t *trial) measure(ctx, hard context.Context, mesh *rig.Rig, state string, 
 	var stepErr error
 	begun := func(begin time.Time) {
 		steps.Go(func() {
-			told := func(text string) { t.tell(func(m *Moment) { m.Note = text }) }
-			if stepErr = line.run(loading, mesh, begin, t.options.Timelapse, told); stepErr != nil {
+			if stepErr = line.run(loading, mesh, begin, t.options.Timelapse, t.note); stepErr != nil {
 				stop()
 			}
 		})
 	}
-	command := append(append([]string{}, t.options.Generator...), state)
-	record, err := generate(loading, hard, command, offered, begun, func(tick load.Tick) { t.loaded(mesh, tick) })
+	record, err := mesh.Offer(loading, hard, offered, begun, func(tick load.Tick) { t.loaded(hard, mesh, tick) })
 	stop()
 	steps.Wait()
 	if err := errors.Join(stepErr, err); err != nil {
 		return err
 	}
 	t.tell(func(m *Moment) { m.Phase, m.Tick = "reading", nil })
-	return t.read(hard, mesh, line, record, traces)
+	return t.read(hard, mesh, line, record)
 }
 
 // startDelay is the knob by which a replica takes longer to start.
@@ -150,7 +137,7 @@ const longestStartUp = 25 * time.Second
 
 // slowStarts has every replica that starts from now on take the time that the
 // scenario says.
-func (t *trial) slowStarts(ctx context.Context, mesh *rig.Rig) error {
+func (t *trial) slowStarts(ctx context.Context, mesh Mesh) error {
 	startUp := time.Duration(float64(t.options.Scenario.StartUp) / t.options.Timelapse)
 	switch {
 	case startUp == 0:
@@ -159,9 +146,13 @@ func (t *trial) slowStarts(ctx context.Context, mesh *rig.Rig) error {
 		return fmt.Errorf("a start-up of %s takes %s at a time-lapse of %v, longer than the startup probe waits; give --timelapse %.0f or more",
 			t.options.Scenario.StartUp, startUp, t.options.Timelapse, math.Ceil(t.options.Scenario.StartUp.Seconds()/longestStartUp.Seconds()))
 	}
-	for _, d := range mesh.Engine.Snapshot().Deployments {
-		if _, err := mesh.Faults.SetKnob(ctx, d.Name, startDelay, startUp.String()); err != nil {
-			return fmt.Errorf("slow starts of %s: %w", d.Name, err)
+	services, err := mesh.Ready(ctx)
+	if err != nil {
+		return fmt.Errorf("slow starts: %w", err)
+	}
+	for service := range services {
+		if err := mesh.SetKnob(ctx, service, startDelay, startUp.String()); err != nil {
+			return fmt.Errorf("slow starts of %s: %w", service, err)
 		}
 	}
 	return nil
@@ -177,37 +168,17 @@ func (t *trial) tell(change func(*Moment)) {
 	t.options.Progress(t.seen)
 }
 
-// event shows what matters of what the engine tells.
-func (t *trial) event(e local.Event) {
-	if e.Cut {
-		t.mu.Lock()
-		if t.cut == nil {
-			t.cut = make(map[string]bool)
-		}
-		t.cut[e.Workload] = true
-		t.mu.Unlock()
-	}
-	switch e.Kind {
-	case local.EventManifestError, local.EventLeftovers:
-		t.tell(func(m *Moment) { m.Note = e.String() })
-	}
-}
-
-// whoWasCut are the services of which a replica ended without draining until now.
-func (t *trial) whoWasCut() map[string]bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return maps.Clone(t.cut)
-}
+// note shows something that happened.
+func (t *trial) note(text string) { t.tell(func(m *Moment) { m.Note = text }) }
 
 // loaded shows a second of load.
-func (t *trial) loaded(mesh *rig.Rig, tick load.Tick) {
-	replicas := make(map[string]int)
-	for _, d := range mesh.Engine.Snapshot().Deployments {
-		replicas[d.Name] = int(d.Status.ReadyReplicas)
-	}
+func (t *trial) loaded(ctx context.Context, mesh Mesh, tick load.Tick) {
+	replicas, err := mesh.Ready(ctx)
 	t.tell(func(m *Moment) {
-		m.Phase, m.Tick, m.Replicas = "load", &tick, replicas
+		m.Phase, m.Tick = "load", &tick
+		if err == nil { // else what was known holds
+			m.Replicas = replicas
+		}
 		m.Elapsed = min(time.Duration(float64(tick.Elapsed)*t.options.Timelapse), m.Duration)
 	})
 }

@@ -89,6 +89,15 @@ type Scaling struct {
 	Replicas int           `yaml:"replicas"`
 }
 
+// ScaledByHand are the services that Scale names.
+func (s *Scenario) ScaledByHand() map[string]bool {
+	scaled := make(map[string]bool)
+	for _, c := range s.Scale {
+		scaled[c.Service] = true
+	}
+	return scaled
+}
+
 // Select is the variants of these names in the scenario's order; all of them
 // when none is named. An unknown name is an error.
 func (s *Scenario) Select(names []string) ([]Variant, error) {

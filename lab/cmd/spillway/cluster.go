@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,9 +27,6 @@ const (
 // engineVariable chooses the engine where --engine does not.
 const engineVariable = "SPILLWAY_ENGINE"
 
-// onlyLocal are the commands that can't be told of a cluster.
-var onlyLocal = []string{"run"}
-
 // clearPatience bounds the end of a fault after Ctrl-C.
 const clearPatience = 30 * time.Second
 
@@ -40,6 +36,17 @@ func (a *app) engineFlags(root *cobra.Command) {
 	flags.StringVar(&a.kind, "engine", cmp.Or(os.Getenv(engineVariable), engineLocal), "where the mesh is: local, or kube for a cluster (or "+engineVariable+")")
 	flags.StringVar(&a.cluster.Context, "context", "", "context of the kubeconfig, for --engine kube (default: its current one)")
 	flags.StringVar(&a.cluster.Namespace, "namespace", "spillway", "namespace of the mesh, for --engine kube")
+}
+
+// checkOverlay checks the flag --overlay of a command that applies one.
+func (a *app) checkOverlay(overlay string) error {
+	switch {
+	case a.kind == engineKube && overlay == "":
+		return usagef("--overlay is missing; give ci, kind or cluster, a directory of k8s/overlays")
+	case a.kind != engineKube && overlay != "":
+		return usagef("--overlay is for --engine kube; this machine runs k8s/overlays/local")
+	}
+	return nil
 }
 
 // chooseEngine checks what the flags say together.
@@ -55,11 +62,8 @@ func (a *app) chooseEngine(cmd *cobra.Command) error {
 			}
 		}
 	case engineKube:
-		switch {
-		case a.cluster.Namespace == "":
+		if a.cluster.Namespace == "" {
 			return usagef("--namespace is empty; name one, or leave it out for spillway")
-		case slices.Contains(onlyLocal, cmd.Name()):
-			return usagef("'spillway %s' runs on this machine only; give --engine local", cmd.Name())
 		}
 	default:
 		return usagef("--engine is %q; give local or kube", a.kind)

@@ -70,10 +70,15 @@ at once, also those that start later.`,
 	return cmd
 }
 
-// listKnobs asks the control plane, whom the replicas told what they have.
+// listKnobs asks the control plane, whom the replicas told what they have. A
+// cluster's has several replicas, which the session asks all.
 func (a *app) listKnobs(ctx context.Context, service string) (list *knobv1.ListKnobsResponse, err error) {
-	err = a.withEngine(func(engine enginev1.EngineServiceClient) error {
-		info, err := engine.GetInfo(ctx, &enginev1.GetInfoRequest{})
+	err = a.withMesh(func(mesh *grpc.ClientConn) error {
+		if a.kind == engineKube {
+			list, err = knobv1.NewKnobServiceClient(mesh).ListKnobs(ctx, &knobv1.ListKnobsRequest{Service: service})
+			return err
+		}
+		info, err := enginev1.NewEngineServiceClient(mesh).GetInfo(ctx, &enginev1.GetInfoRequest{})
 		if err != nil {
 			return err
 		}

@@ -14,9 +14,12 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	_ "google.golang.org/grpc/xds" // the generator in a cluster calls xds:///gateway
 
 	"spillway.dev/lab/autoscaler"
 	"spillway.dev/lab/experiment"
+	"spillway.dev/lab/experiment/cluster"
+	"spillway.dev/lab/load"
 	"spillway.dev/lab/report"
 	"spillway.dev/lab/scenario"
 	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
@@ -41,6 +44,7 @@ type runFlags struct {
 	seed      uint64
 	timelapse float64
 	out, root string
+	overlay   string
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -62,11 +66,19 @@ Ctrl-C ends the run under way and still reports what was measured, as not valid.
 second Ctrl-C kills what runs and ends without a report. A third one leaves at
 once; the next run into the same directory clears away what it left.
 
+With --engine kube every variant is an overlay of k8s/ with the variant's changes,
+applied to an emptied namespace: autoscalers, workloads and everything stored in it
+are deleted before each run, and the last variant's mesh stays. Time is real there.
+Load comes from a pod of the image spillway/lab, beside the services' images;
+figures come from the cluster's Prometheus, and how busy the nodes were from their
+kubelets, which takes the right nodes/proxy. Traces stay in the cluster's Jaeger.
+
 Exit codes: 0 when every expectation holds, 1 when one does not or something
 failed, 2 for a bad file, 3 when the figures are not to be believed: the host was
 too busy, or not everything ran, 130 when it was ended without a report.`,
 		Example: `  spillway run scenarios/scale-out-pressure.yaml --timelapse 10
-  spillway run scenarios/thrash.yaml --variant default,none --repeat 5 --out /tmp/thrash`,
+  spillway run scenarios/thrash.yaml --variant default,none --repeat 5 --out /tmp/thrash
+  spillway run scenarios/scale-out-pressure.yaml --engine kube --overlay ci`,
 		Args: arguments(1, "FILE"),
 	}
 	flags := cmd.Flags()
@@ -76,6 +88,7 @@ too busy, or not everything ran, 130 when it was ended without a report.`,
 	flags.Float64Var(&f.timelapse, "timelapse", 0, "by how much durations are divided, 1 to 100 (default: the scenario's own, else 1)")
 	flags.StringVar(&f.out, "out", "", "directory of the report (default: reports/NAME)")
 	flags.StringVar(&f.root, "root", "", "directory that holds k8s/ and bin/ (default: found from this program or the working directory)")
+	flags.StringVar(&f.overlay, "overlay", "", "for --engine kube: ci, kind or cluster, of k8s/overlays")
 	_ = cmd.MarkFlagDirname("out") // the flags exist
 	_ = cmd.MarkFlagDirname("root")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -84,6 +97,9 @@ too busy, or not everything ran, 130 when it was ended without a report.`,
 			return usagef("--repeat is %d; give 1 to 1000", f.repeat)
 		case cmd.Flags().Changed("timelapse") && !(f.timelapse >= 1 && f.timelapse <= 100):
 			return usagef("--timelapse is %v; give 1 (real time) to 100", f.timelapse)
+		}
+		if err := a.checkOverlay(f.overlay); err != nil {
+			return err
 		}
 		return a.runScenario(cmd.Context(), args[0], f)
 	}
@@ -101,21 +117,24 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 	if f.timelapse, err = s.TimelapseFor(f.timelapse); err != nil {
 		return usageError{err}
 	}
+	if a.kind == engineKube && f.timelapse != 1 {
+		return usageError{fmt.Errorf("%s would run at a time-lapse of %v, and a cluster runs in real time: its autoscaler and its Prometheus have their own times; give --engine local, or a scenario with shorter durations and without `timelapse`", file, f.timelapse)}
+	}
 	if f.root == "" {
 		if f.root, err = findRoot(); err != nil {
 			return err
 		}
 	}
-	scaled, err := experiment.Check(s, f.root)
+	engine, err := a.experimentEngine(f)
+	if err != nil {
+		return err
+	}
+	scaled, err := engine.Check(s, f.root)
 	if err != nil {
 		return usageError{fmt.Errorf("%s: %w", file, err)}
 	}
 	if f.out == "" {
 		f.out = filepath.Join("reports", s.Name)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
 	}
 	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
 	autoscaler.RouteKlog(log)
@@ -129,10 +148,9 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 	defer ignore()
 	fmt.Fprintf(a.err, "%s (time-lapse %v): %s\n", s.Name, f.timelapse, s.Question)
 	result, err := experiment.Run(ctx, experiment.Options{
-		Scenario: s, Scaled: scaled, Variants: f.variants, Repeat: f.repeat, Seed: f.seed, Timelapse: f.timelapse,
+		Scenario: s, Engine: engine, Scaled: scaled, Variants: f.variants, Repeat: f.repeat, Seed: f.seed, Timelapse: f.timelapse,
 		Root: f.root, Dir: f.out,
-		Conductor: []string{self, "conductor"}, Generator: []string{self, "offer", "--dir"},
-		Command: f.command(file), Log: log,
+		Command: a.command(f, file), Log: log,
 		Progress: board.show, Abandon: abandon,
 	})
 	board.finish()
@@ -153,6 +171,18 @@ func (a *app) runScenario(ctx context.Context, file string, f runFlags) error {
 		return errReported
 	}
 	return nil
+}
+
+// experimentEngine is where the variants run.
+func (a *app) experimentEngine(f runFlags) (experiment.Engine, error) {
+	if a.kind == engineKube {
+		return cluster.Engine{Config: a.cluster, Overlay: f.overlay}, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return experiment.Local{Conductor: []string{self, "conductor"}, Generator: []string{self, "offer", "--dir"}}, nil
 }
 
 // secondSignal returns a channel that is closed when this program is asked to end
@@ -178,8 +208,14 @@ func secondSignal(ctx context.Context, first func()) (second <-chan struct{}, ig
 }
 
 // command is what runs the same again.
-func (f runFlags) command(file string) string {
+func (a *app) command(f runFlags, file string) string {
 	words := []string{"spillway run", shellWord(file)}
+	if a.kind == engineKube {
+		words = append(words, "--engine kube --overlay", shellWord(f.overlay), "--namespace", shellWord(a.cluster.Namespace))
+		if a.cluster.Context != "" {
+			words = append(words, "--context", shellWord(a.cluster.Context))
+		}
+	}
 	if len(f.variants) > 0 {
 		words = append(words, "--variant", shellWord(strings.Join(f.variants, ",")))
 	}
@@ -217,19 +253,36 @@ func (a *app) tellResult(r *report.Result, dir string) error {
 
 // offerCommand is the generator's process, which an experiment starts.
 func (a *app) offerCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:    "offer",
-		Short:  "Offer the load of the plan on standard input to the mesh of --dir",
+		Short:  "Offer the load of the plan on standard input, or in a file, to the mesh of --dir, or to a gateway",
 		Hidden: true,
 		Args:   arguments(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withEngine(func(engine enginev1.EngineServiceClient) error {
-				gateway, closeGateway, err := reachMesh(cmd.Context(), engine, false)
-				if err != nil {
-					return err
-				}
-				return errors.Join(experiment.Offer(cmd.Context(), a.in, a.out, gateway), closeGateway())
-			})
-		},
 	}
+	file := cmd.Flags().String("plan", "", "JSON file of the plan, instead of standard input")
+	target := cmd.Flags().String("target", "", "gateway, such as xds:///gateway, instead of the mesh of --dir")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		plan := a.in
+		if *file != "" {
+			opened, err := os.Open(*file)
+			if err != nil {
+				return err
+			}
+			defer opened.Close()
+			plan = opened
+		}
+		offer := func(gateway load.Gateway, closeGateway func() error, err error) error {
+			if err != nil {
+				return err
+			}
+			return errors.Join(experiment.Offer(cmd.Context(), plan, a.out, gateway), closeGateway())
+		}
+		if *target != "" {
+			return offer(reach(*target, false))
+		}
+		return a.withEngine(func(engine enginev1.EngineServiceClient) error {
+			return offer(reachMesh(cmd.Context(), engine, false))
+		})
+	}
+	return cmd
 }

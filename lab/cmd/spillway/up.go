@@ -68,13 +68,11 @@ collector as well, such as Jaeger.`,
 	timelapse := cmd.Flags().Float64("timelapse", 1, "by how much the durations of autoscalers and rules are divided, 1 to 100")
 	overlay := cmd.Flags().String("overlay", "", "for --engine kube: ci, kind or cluster, of k8s/overlays")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		switch {
-		case a.kind == engineKube && *overlay == "":
-			return usagef("--overlay is missing; give ci, kind or cluster, a directory of k8s/overlays")
-		case a.kind == engineKube && *timelapse != 1:
+		if err := a.checkOverlay(*overlay); err != nil {
+			return err
+		}
+		if a.kind == engineKube && *timelapse != 1 {
 			return usagef("--timelapse is %v; a cluster's autoscaler has its own times, leave it out", *timelapse)
-		case a.kind != engineKube && *overlay != "":
-			return usagef("--overlay is for --engine kube; this machine runs k8s/overlays/local")
 		}
 		if !(*timelapse >= 1 && *timelapse <= 100) {
 			return usagef("--timelapse is %v; give 1 (real time) to 100", *timelapse)

@@ -6,9 +6,7 @@ import (
 	"log/slog"
 	"sync"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"spillway.dev/lab/fault"
@@ -35,7 +33,6 @@ type faults struct {
 	mu       sync.Mutex
 	injector *fault.Injector
 	controls *controls
-	conn     *grpc.ClientConn // to the control plane
 }
 
 func newFaults(s *Session) *faults {
@@ -50,27 +47,23 @@ func (f *faults) open(ctx context.Context) (*fault.Injector, *controls, error) {
 	if f.injector != nil {
 		return f.injector, f.controls, nil
 	}
-	address, err := f.session.forward(ctx, f.session.namespace, controlPlane, controlPlanePort)
+	there, err := f.session.has(ctx, f.session.namespace, controlPlane)
 	if err != nil {
 		return nil, nil, err
 	}
-	if address == "" {
+	if !there {
 		return nil, nil, status.Errorf(codes.FailedPrecondition, "%s has no Service %s: faults and knobs travel with the mesh's control plane, `spillway up --engine kube` brings it", f.session.Where(), controlPlane)
 	}
 	controls, kept, err := readControls(ctx, f.session.Cluster)
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return nil, nil, err
-	}
-	injector := fault.NewInjector(controls, knobv1.NewKnobServiceClient(conn), slog.New(slog.DiscardHandler))
+	injector := fault.NewInjector(controls, knobv1.NewKnobServiceClient(f.session.conn), slog.New(slog.DiscardHandler))
 	controls.kept = injector.Keep
 	if err := injector.Restore(ctx, kept); err != nil {
-		return nil, nil, errors.Join(err, conn.Close())
+		return nil, nil, err
 	}
-	f.injector, f.controls, f.conn = injector, controls, conn
+	f.injector, f.controls = injector, controls
 	f.writing.Go(func() { controls.run(f.ctx) })
 	return injector, controls, nil
 }
@@ -113,14 +106,12 @@ func (f *faults) ResetKnobs(ctx context.Context, req *faultv1.ResetKnobsRequest)
 }
 
 // close leaves what is in force as it is.
-func (f *faults) close() error {
+func (f *faults) close() {
 	f.stop()
 	f.writing.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.conn == nil {
-		return nil
+	if f.injector != nil {
+		f.injector.Leave()
 	}
-	f.injector.Leave()
-	return f.conn.Close()
 }

@@ -120,6 +120,34 @@ func kept(r reference) string {
 	return ""
 }
 
+// Services reads from manifests, a YAML stream, which services the mesh of a
+// namespace has, its Deployments but for the control plane's, by name, and which of
+// them an autoscaler scales.
+func Services(manifests []byte, namespace string) (all []string, byAutoscaler map[string]bool, err error) {
+	objects, err := split(manifests)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, o := range objects { // as Apply puts them
+		if o.GetNamespace() == "" {
+			o.SetNamespace(namespace)
+		}
+	}
+	targets := scaled(objects)
+	byAutoscaler = make(map[string]bool)
+	for _, o := range objects {
+		if o.GetKind() != "Deployment" || o.GetName() == controlPlane || o.GetNamespace() != namespace {
+			continue
+		}
+		all = append(all, o.GetName())
+		if targets[namespace+"/"+o.GetName()] {
+			byAutoscaler[o.GetName()] = true
+		}
+	}
+	slices.Sort(all)
+	return all, byAutoscaler, nil
+}
+
 // scaled are the names of the workloads that an autoscaler among the objects sets
 // the replicas of, by namespace.
 func scaled(objects []*unstructured.Unstructured) map[string]bool {

@@ -50,6 +50,16 @@ func TestObjectsAreAppliedInTheOrderInWhichTheyNeedEachOther(t *testing.T) {
 	}
 }
 
+func TestServicesAreTheDeploymentsOfTheMesh(t *testing.T) {
+	more := stream + "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: conductor, namespace: mesh}\n" +
+		"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: bank}\n" +
+		"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: prometheus, namespace: observability}\n"
+	all, byAutoscaler, err := Services([]byte(more), "mesh")
+	if err != nil || !slices.Equal(all, []string{"bank", "order"}) || len(byAutoscaler) != 1 || !byAutoscaler["order"] {
+		t.Errorf("services %v, scaled %v, %v", all, byAutoscaler, err)
+	}
+}
+
 func TestWhatIsNotAppliedAnyMoreGoesLastFirst(t *testing.T) {
 	ref := func(api, kind, name string) reference { return reference{api, kind, "mesh", name} }
 	before := []reference{ref("v1", "Service", "a"), ref("apps/v1", "Deployment", "a"), ref("autoscaling/v1", "HorizontalPodAutoscaler", "a"), ref("v1", "PersistentVolumeClaim", "a")}

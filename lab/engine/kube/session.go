@@ -15,6 +15,7 @@ import (
 	autoscalerv1 "spillway.dev/proto/gen/spillway/autoscaler/v1"
 	enginev1 "spillway.dev/proto/gen/spillway/engine/v1"
 	faultv1 "spillway.dev/proto/gen/spillway/fault/v1"
+	knobv1 "spillway.dev/proto/gen/spillway/knob/v1"
 )
 
 // Session serves the engine's APIs about a cluster, within this program: whoever
@@ -24,6 +25,7 @@ type Session struct {
 
 	forwards *forwards
 	faults   *faults
+	knobs    *knobs
 	server   *grpc.Server
 	serving  sync.WaitGroup
 	conn     *grpc.ClientConn
@@ -33,7 +35,8 @@ type Session struct {
 // Open begins a session. Close it: it holds forwarded ports.
 func Open(c *Cluster) (*Session, error) {
 	s := &Session{Cluster: c, forwards: newForwards(c.rest, c.client.CoreV1().RESTClient()), server: grpc.NewServer()}
-	s.faults = newFaults(s)
+	s.faults, s.knobs = newFaults(s), newKnobs(s)
+	knobv1.RegisterKnobServiceServer(s.server, s.knobs)
 	enginev1.RegisterEngineServiceServer(s.server, engine{Session: s})
 	autoscalerv1.RegisterAutoscalerServiceServer(s.server, observer{Session: s})
 	faultv1.RegisterFaultServiceServer(s.server, s.faults)
@@ -55,8 +58,23 @@ func Open(c *Cluster) (*Session, error) {
 	return s, nil
 }
 
-// Conn is a connection to EngineService, AutoscalerService and FaultService.
+// Conn is a connection to EngineService, AutoscalerService, FaultService and
+// KnobService.
 func (s *Session) Conn() *grpc.ClientConn { return s.conn }
+
+// PrometheusURL is where the HTTP API of the cluster's Prometheus answers while the
+// session is open; an error when the cluster has none.
+func (s *Session) PrometheusURL(ctx context.Context) (string, error) {
+	address, err := s.forward(ctx, observability, prometheus, "9090")
+	if err == nil && address == "" {
+		err = fmt.Errorf("namespace %s of context %s has no Service %s, which scrapes the mesh: apply k8s/observability/lite, or choose an overlay that brings it, such as ci",
+			observability, s.context, prometheus)
+	}
+	if err != nil {
+		return "", err
+	}
+	return "http://" + address, nil
+}
 
 // Close ends the session and everything that it forwards. Faults and knobs stay as
 // they are.
@@ -67,7 +85,8 @@ func (s *Session) Close() error {
 	}
 	s.server.Stop()
 	s.serving.Wait()
-	errs = append(errs, s.faults.close(), s.forwards.close(), os.RemoveAll(s.dir))
+	s.faults.close()
+	errs = append(errs, s.knobs.close(), s.forwards.close(), os.RemoveAll(s.dir))
 	return errors.Join(errs...)
 }
 

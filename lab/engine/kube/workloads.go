@@ -42,6 +42,16 @@ func (c *Cluster) read(ctx context.Context) (state, error) {
 	return state{deployments.Items, sets.Items, pods.Items}, nil
 }
 
+// Workloads are the Deployments and StatefulSets of the namespace with their pods,
+// by name. Addresses are those of pods, within the cluster.
+func (c *Cluster) Workloads(ctx context.Context) ([]*enginev1.Workload, error) {
+	s, err := c.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.workloads(), nil
+}
+
 // workloads are the Deployments and StatefulSets with their pods, by name. A
 // replica's admin address is that of its pod.
 func (s state) workloads() []*enginev1.Workload {
