@@ -96,6 +96,9 @@ type Resource struct {
 	Deps     []string
 	Labels   []string
 	Forwards []Forward
+	// Readiness is "ignore" where those that wait for the resource do not wait
+	// until its pods are ready.
+	Readiness string
 }
 
 // Forward is a port of this machine that leads into a pod, and the link to it.
@@ -271,7 +274,10 @@ func (t *Tilt) k8sResource(name string, args starlark.Tuple, kwargs []starlark.T
 		"resource_deps?", &deps, "objects?", &objects, "pod_readiness?", &readiness, "labels?", &labels); err != nil {
 		return nil, err
 	}
-	o := &options{name: workload, workload: workload != "", resource: &Resource{}}
+	if !slices.Contains([]string{"", "wait", "ignore"}, readiness) {
+		return nil, fmt.Errorf("%s: pod_readiness is %q, not wait or ignore", name, readiness)
+	}
+	o := &options{name: workload, workload: workload != "", resource: &Resource{Readiness: readiness}}
 	if !o.workload {
 		o.name = newName
 	} else if newName != "" {
@@ -339,7 +345,7 @@ func (t *Tilt) assemble() error {
 			r = o.resource
 			t.Resources[o.name] = r
 		} else {
-			r.Deps, r.Labels, r.Forwards = o.resource.Deps, o.resource.Labels, o.resource.Forwards
+			r.Deps, r.Labels, r.Forwards, r.Readiness = o.resource.Deps, o.resource.Labels, o.resource.Forwards, o.resource.Readiness
 		}
 		for _, s := range o.objects {
 			found := slices.IndexFunc(rest, func(object *Object) bool { return matches(s, object) })

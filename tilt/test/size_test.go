@@ -87,7 +87,7 @@ func mib(q resource.Quantity) string {
 func TestThereIsRoomToScale(t *testing.T) {
 	for set, memory := range laptops {
 		var total int64
-		for _, dir := range []string{"overlays/kind", "observability/" + set, "observability/metrics-server"} {
+		for _, dir := range []string{"overlays/kind", "observability/" + set} {
 			text, err := Render(filepath.Join(repository, "k8s", dir))
 			if err != nil {
 				t.Fatal(err)

@@ -47,38 +47,54 @@ func evaluate(root string, manifests *Manifests, args ...string) (*Tilt, error) 
 var choices = map[string][]string{
 	"scaling":       {"fixed", "callers-cpu", "cpu", "pressure", "demand"},
 	"balancing":     {"xds", "clusterip", "max-age"},
+	"capacity":      {"cpu", "model"},
 	"observability": {"lite", "full", "none"},
 	"images":        {"live", "static"},
 }
 
-func TestEveryCombinationOfArguments(t *testing.T) {
-	dir, manifests := root(t), NewManifests()
-	for _, scaling := range choices["scaling"] {
-		for _, balancing := range choices["balancing"] {
-			for _, observability := range choices["observability"] {
-				for _, images := range choices["images"] {
-					name := strings.Join([]string{scaling, balancing, observability, images}, ",")
-					t.Run(name, func(t *testing.T) {
-						tilt, err := evaluate(dir, manifests, "--scaling="+scaling, "--balancing="+balancing, "--observability="+observability, "--images="+images)
-						if err != nil {
-							t.Fatal(err)
-						}
-						checkOrder(t, tilt)
-						checkImages(t, tilt, images == "live")
-						checkDoors(t, tilt, observability)
-						checkButtons(t, tilt, scaling, balancing, observability, images)
-						checkScaling(t, tilt, scaling)
-					})
-				}
+// combinations are all ways to choose one value of each argument.
+func combinations() []map[string]string {
+	all := []map[string]string{{}}
+	for _, name := range slices.Sorted(maps.Keys(choices)) {
+		var longer []map[string]string
+		for _, chosen := range all {
+			for _, value := range choices[name] {
+				c := maps.Clone(chosen)
+				c[name] = value
+				longer = append(longer, c)
 			}
 		}
+		all = longer
+	}
+	return all
+}
+
+func TestEveryCombinationOfArguments(t *testing.T) {
+	dir, manifests := root(t), NewManifests()
+	for _, chosen := range combinations() {
+		var args []string
+		for _, name := range slices.Sorted(maps.Keys(chosen)) {
+			args = append(args, "--"+name+"="+chosen[name])
+		}
+		t.Run(strings.Join(args, ","), func(t *testing.T) {
+			tilt, err := evaluate(dir, manifests, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkOrder(t, tilt)
+			checkImages(t, tilt, chosen["images"] == "live")
+			checkDoors(t, tilt, chosen["observability"])
+			checkButtons(t, tilt, chosen)
+			checkScaling(t, tilt, chosen["scaling"])
+			checkCapacity(t, tilt, chosen["capacity"])
+		})
 	}
 }
 
 // The choices are the components that there are.
 func TestChoicesAreTheComponents(t *testing.T) {
 	dir, manifests := root(t), NewManifests()
-	for argument, prefix := range map[string]string{"scaling": "scaling-", "balancing": "balancing-"} {
+	for argument, prefix := range map[string]string{"scaling": "scaling-", "balancing": "balancing-", "capacity": "capacity-"} {
 		found, err := filepath.Glob(filepath.Join(repository, "k8s", "components", prefix+"*"))
 		if err != nil {
 			t.Fatal(err)
@@ -103,6 +119,7 @@ func TestWhatIsRefused(t *testing.T) {
 	for _, c := range []struct{ context, arch, arg, says string }{
 		{"kind-spillway", "amd64", "--scaling=wild", `--scaling is "wild"; it is one of: pressure, fixed, callers-cpu, cpu, demand`},
 		{"kind-spillway", "amd64", "--balancing=dns", `it is one of: xds, clusterip, max-age`},
+		{"kind-spillway", "amd64", "--capacity=endless", `it is one of: model, cpu`},
 		{"kind-spillway", "amd64", "--observability=some", `it is one of: lite, full, none`},
 		{"kind-spillway", "amd64", "--images=old", `it is one of: live, static`},
 		{"kind-spillway", "amd64", "--overlay=prod", `it is one of: kind, ci`},
@@ -194,6 +211,11 @@ func checkOrder(t *testing.T, tilt *Tilt) {
 		if !after(tilt, "conductor", first) {
 			t.Errorf("the conductor does not wait for %s", first)
 		}
+	}
+	// It is ready when the mesh has a Service, and those come with the services'
+	// workloads, which come after it: who waited for its pods would wait for ever.
+	if tilt.Resources["conductor"].Readiness != "ignore" {
+		t.Error("the services wait until the conductor is ready, and it waits for them")
 	}
 	for name, r := range tilt.Resources {
 		for _, o := range r.Objects {
@@ -307,7 +329,7 @@ func opens(r *Resource, port int) bool {
 
 var variable = regexp.MustCompile(`"\$([a-z]+)"`)
 
-func checkButtons(t *testing.T, tilt *Tilt, scaling, balancing, observability, images string) {
+func checkButtons(t *testing.T, tilt *Tilt, chosen map[string]string) {
 	t.Helper()
 	want := []string{"buy", "drop", "slow-bank", "scaling"}
 	for _, service := range services {
@@ -332,9 +354,28 @@ func checkButtons(t *testing.T, tilt *Tilt, scaling, balancing, observability, i
 		}
 	}
 	b := tilt.Buttons["scaling"]
-	for _, keeps := range []string{"--balancing=" + balancing, "--observability=" + observability, "--images=" + images} {
-		if b == nil || !strings.Contains(strings.Join(b.Args, " "), keeps) {
-			t.Errorf("another scaling than %s would lose %s", scaling, keeps)
+	for name, value := range chosen {
+		if keeps := "--" + name + "=" + value; name != "scaling" && (b == nil || !strings.Contains(strings.Join(b.Args, " "), keeps)) {
+			t.Errorf("another scaling than %s would lose %s", chosen["scaling"], keeps)
+		}
+	}
+}
+
+// checkCapacity finds out which services burn CPU.
+func checkCapacity(t *testing.T, tilt *Tilt, capacity string) {
+	t.Helper()
+	for _, o := range tilt.Objects {
+		if o.Kind != "Deployment" || !slices.Contains(services, o.Metadata.Name) {
+			continue
+		}
+		env := map[string]any{}
+		list, _ := at(o.Containers()[0], "env").([]any)
+		for _, e := range list {
+			env[at(e, "name").(string)] = at(e, "value")
+		}
+		burns := env["SPILLWAY_CAPACITY_KIND"] == "cpu" && env["SPILLWAY_CAPACITY_SLOTS"] == "1" && env["GOMAXPROCS"] == "2"
+		if want := capacity == "cpu" && o.Metadata.Name != "bank"; burns != want {
+			t.Errorf("--capacity=%s: %s burns CPU: %v; its environment is %v", capacity, o.Metadata.Name, burns, env)
 		}
 	}
 }

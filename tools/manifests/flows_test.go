@@ -83,7 +83,7 @@ func passes(t *testing.T, policies []*networkingv1.NetworkPolicy, direction netw
 	t.Helper()
 	isolated := false
 	for _, p := range policies {
-		if !slices.Contains(p.Spec.PolicyTypes, direction) || !matches(t, &p.Spec.PodSelector, own.pod.Labels) {
+		if p.Namespace != own.namespace || !slices.Contains(p.Spec.PolicyTypes, direction) || !matches(t, &p.Spec.PodSelector, own.pod.Labels) {
 			continue
 		}
 		isolated = true
@@ -104,12 +104,15 @@ func passes(t *testing.T, policies []*networkingv1.NetworkPolicy, direction netw
 	return !isolated
 }
 
-// peers tells whether a rule means a workload of the mesh's namespace.
+// peers tells whether a rule of a policy in the mesh's namespace means a workload.
 func peers(t *testing.T, list []networkingv1.NetworkPolicyPeer, other workload) bool {
 	t.Helper()
 	return len(list) == 0 || slices.ContainsFunc(list, func(p networkingv1.NetworkPolicyPeer) bool {
-		return p.IPBlock == nil && matches(t, p.PodSelector, other.pod.Labels) &&
-			(p.NamespaceSelector == nil || matches(t, p.NamespaceSelector, map[string]string{"kubernetes.io/metadata.name": "spillway"}))
+		there := other.namespace == "spillway"
+		if p.NamespaceSelector != nil {
+			there = matches(t, p.NamespaceSelector, map[string]string{"kubernetes.io/metadata.name": other.namespace})
+		}
+		return there && p.IPBlock == nil && matches(t, p.PodSelector, other.pod.Labels)
 	})
 }
 
@@ -151,6 +154,65 @@ func TestPoliciesAllowTheCallGraphOnly(t *testing.T) {
 				t.Errorf("%s: %s may reach port %d of %s, which it does not call", overlay, f.from, f.port, f.to)
 			}
 		}
+	}
+}
+
+// What observes the mesh is another namespace's. Of each overlay: traces have
+// somewhere to go and get there, every replica is scraped, and who serves the
+// metrics of autoscalers may ask Prometheus.
+func TestPoliciesLetObservabilityWork(t *testing.T) {
+	for _, test := range []struct{ overlay, beside, traces string }{
+		{"overlays/kind", "observability/lite", "otel-collector"},
+		{"overlays/kind", "observability/full", "otel-collector"},
+		{"overlays/ci", "", "jaeger"},
+		{"overlays/cluster", "", "otel-collector"},
+	} {
+		objects := read(t, Combination{test.overlay, []string{"prometheus-adapter", "network-policies", namespace}})
+		if test.beside != "" {
+			objects.Typed = slices.Concat(objects.Typed, read(t, Combination{Overlay: test.beside}).Typed)
+		}
+		policies := each[*networkingv1.NetworkPolicy](objects)
+		there := map[string]workload{}
+		for _, w := range workloads(objects) {
+			there[w.namespace+"/"+w.name] = w
+		}
+		reaches := func(from, to string, port int32) {
+			t.Helper()
+			a, b := there[from], there[to]
+			if a.name == "" || b.name == "" {
+				t.Errorf("%s: there is no %s, or no %s", test.overlay, from, to)
+				return
+			}
+			i := slices.IndexFunc(b.pod.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.ContainerPort == port })
+			if i < 0 {
+				t.Errorf("%s: %s does not listen on port %d", test.overlay, to, port)
+				return
+			}
+			p := b.pod.Spec.Containers[0].Ports[i]
+			if !passes(t, policies, networkingv1.PolicyTypeEgress, a, b, p) || !passes(t, policies, networkingv1.PolicyTypeIngress, b, a, p) {
+				t.Errorf("%s: %s does not reach port %d of %s", test.overlay, from, port, to)
+			}
+		}
+		for _, c := range each[*corev1.ConfigMap](objects) {
+			if want := "http://" + test.traces + ".observability:4317"; c.Name == "mesh" && c.Data["otlp"] != want {
+				t.Errorf("%s: traces go to %s, not to %s", test.overlay, c.Data["otlp"], want)
+			}
+		}
+		sending := 0
+		for name, w := range there {
+			for _, e := range w.pod.Spec.Containers[0].Env {
+				if e.Name == "OTEL_EXPORTER_OTLP_ENDPOINT" {
+					sending++
+					reaches(name, "observability/"+test.traces, 4317)
+					reaches("observability/prometheus", name, 9090)
+				}
+			}
+		}
+		if sending != 9 { // the services and the conductor
+			t.Errorf("%s: %d workloads send traces", test.overlay, sending)
+		}
+		reaches("spillway/conductor", "observability/prometheus", 9090)
+		reaches("spillway/prometheus-adapter", "observability/prometheus", 9090)
 	}
 }
 

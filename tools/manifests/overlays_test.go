@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,17 +13,40 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
-func TestNamespaceIsMarked(t *testing.T) {
+// Every overlay makes both namespaces, marked. What observes the mesh makes none:
+// it is given beside an overlay.
+func TestNamespacesAreMarked(t *testing.T) {
 	for _, overlay := range overlays {
-		found := false
+		enforced := map[string]string{}
 		for _, n := range each[*corev1.Namespace](read(t, Combination{Overlay: overlay})) {
 			if n.Labels["spillway.dev/lab"] != "true" {
 				t.Errorf("%s: namespace %s is not marked, so the lab would refuse it", overlay, n.Name)
 			}
-			found = found || n.Name == "spillway" && n.Labels["pod-security.kubernetes.io/enforce"] == "restricted"
+			enforced[n.Name] = n.Labels["pod-security.kubernetes.io/enforce"]
 		}
-		if !found {
-			t.Errorf("%s makes no namespace spillway that enforces the profile restricted", overlay)
+		if _, observed := enforced["observability"]; !observed || len(enforced) != 2 || enforced["spillway"] != "restricted" {
+			t.Errorf("%s makes the namespaces, with what they enforce, %v", overlay, enforced)
+		}
+	}
+	for _, set := range []string{"observability/lite", "observability/full", "observability/metrics-server"} {
+		if made := each[*corev1.Namespace](read(t, Combination{Overlay: set})); len(made) > 0 {
+			t.Errorf("%s makes namespace %s, which the overlay has", set, made[0].Name)
+		}
+	}
+}
+
+// One metrics-server in a cluster: kind's, which has none, and whose kubelets'
+// certificates nobody could check.
+func TestOnlyKindGetsAMetricsServer(t *testing.T) {
+	for _, overlay := range overlays {
+		found := false
+		for _, w := range workloads(read(t, Combination{Overlay: overlay})) {
+			if w.name == "metrics-server" {
+				found = slices.Contains(w.pod.Spec.Containers[0].Args, "--kubelet-insecure-tls")
+			}
+		}
+		if found != (overlay == "overlays/kind") {
+			t.Errorf("%s has a metrics-server that asks such kubelets: %v", overlay, found)
 		}
 	}
 }
@@ -84,6 +108,18 @@ func TestClusterOverlayRunsThreeNATS(t *testing.T) {
 		for i := range int(*s.Spec.Replicas) {
 			if route := fmt.Sprintf("nats://%s-%d.%s:6222", s.Name, i, s.Spec.ServiceName); !strings.Contains(conf, route) {
 				t.Errorf("no server is told of %s", route)
+			}
+		}
+		// Who stores in them has each keep everything; with one server there is one.
+		for overlay, want := range map[string]string{"overlays/cluster": fmt.Sprint(*s.Spec.Replicas), "overlays/kind": ""} {
+			asked := map[string]string{}
+			for _, w := range workloads(read(t, Combination{Overlay: overlay})) {
+				if kept := environment(w.pod.Spec.Containers[0])["SPILLWAY_NATS_REPLICAS"]; kept != "" || w.name == "order" || w.name == "ticketing" {
+					asked[w.name] = kept
+				}
+			}
+			if len(asked) != 2 || asked["order"] != want || asked["ticketing"] != want {
+				t.Errorf("%s: replicas in NATS are %v, want %q", overlay, asked, want)
 			}
 		}
 		return

@@ -23,6 +23,7 @@ const namespace = "namespace-spillway"
 var choices = [][]string{
 	{"scaling-fixed", "scaling-cpu", "scaling-pressure", "scaling-demand", "scaling-callers-cpu", "keda"},
 	{"balancing-xds", "balancing-clusterip", "balancing-max-age", "istio", "linkerd"},
+	{"capacity-model", "capacity-cpu"},
 }
 
 // choiceOf is the index of the choice that a component belongs to, or -1.
@@ -60,8 +61,8 @@ func components(t *testing.T) (all, free []string) {
 	return all, free
 }
 
-// combinations are each overlay alone, with each component, and with a way of
-// scaling, a way of balancing and all that go with every other.
+// combinations are each overlay alone, with each component, and with one of each
+// choice and all that go with every other.
 func combinations(t *testing.T) []Combination {
 	t.Helper()
 	all, free := components(t)
@@ -75,7 +76,8 @@ func combinations(t *testing.T) []Combination {
 		for i, scaling := range choices[0] {
 			for j, balancing := range choices[1] {
 				if overlay == "overlays/kind" || i%len(choices[1]) == j {
-					list = append(list, Combination{overlay, slices.Concat([]string{scaling, balancing}, free, []string{namespace})})
+					capacity := choices[2][(i+j)%len(choices[2])]
+					list = append(list, Combination{overlay, slices.Concat([]string{scaling, balancing}, free, []string{capacity, namespace})})
 				}
 			}
 		}
