@@ -30,8 +30,21 @@ import (
 const (
 	recordingRules = "k8s/observability/prometheus/rules/mesh.yaml"
 	alertingRules  = "k8s/observability/prometheus/rules/alerts.yaml"
+	budgetRules    = "k8s/observability/prometheus/rules/slo.yaml"
 	metricsRules   = "k8s/observability/prometheus-adapter/config.yaml"
 )
+
+// ruleFiles are the rules that are evaluated. Those of the error budget look back
+// on hours and days: a mesh that stays has them, whose series are with its state
+// and outlast a restart. An experiment (metricsDir is its own) begins without any
+// series and is over in minutes; it is judged by what it expects.
+func ruleFiles(root, metricsDir string) []string {
+	files := []string{filepath.Join(root, recordingRules), filepath.Join(root, alertingRules)}
+	if metricsDir == "" {
+		files = append(files, filepath.Join(root, budgetRules))
+	}
+	return files
+}
 
 // lastScrape bounds the wait of a replica for its last scrape. It is longer than
 // the longest interval between two, and with a drain shorter than the grace period.
@@ -48,7 +61,7 @@ type Options struct {
 	// its last figures: sums over replicas that come and go are then whole.
 	ReadToEnd bool
 	// MetricsDir keeps the series; it outlives the rig. Empty stands for metrics
-	// in the state directory.
+	// in the state directory, and has alerts on the error budget evaluated too.
 	MetricsDir string
 	Log        *slog.Logger
 }
@@ -106,7 +119,7 @@ func (r *Rig) wire(ctx, background, scaling context.Context, options Options, to
 	var err error
 	r.Metrics, err = metrics.Open(ctx, metrics.Config{
 		Dir:       dir,
-		RuleFiles: []string{filepath.Join(root, recordingRules), filepath.Join(root, alertingRules)},
+		RuleFiles: ruleFiles(root, options.MetricsDir),
 		Timelapse: options.Timelapse,
 		Log:       options.Log,
 	})
