@@ -246,4 +246,15 @@ func TestPoliciesLetTheLabWork(t *testing.T) {
 	if reached["payment:grpc"] {
 		t.Error("the lab reaches payment, which only order calls")
 	}
+	// The generator of an experiment learns of the gateway's replicas as a caller does.
+	generator := lab
+	generator.name, generator.pod.Labels = "generator", map[string]string{"app.kubernetes.io/name": "load"}
+	for _, to := range workloads(objects) {
+		for _, p := range to.pod.Spec.Containers[0].Ports {
+			passed := passes(t, policies, networkingv1.PolicyTypeEgress, generator, to, p) && passes(t, policies, networkingv1.PolicyTypeIngress, to, generator, p)
+			if need := to.name == "conductor" && p.Name == "xds" || to.name == "gateway" && p.Name == "grpc"; need && !passed {
+				t.Errorf("the generator does not reach %s:%s", to.name, p.Name)
+			}
+		}
+	}
 }
