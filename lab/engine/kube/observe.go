@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 
 	autoscalerv1 "spillway.dev/proto/gen/spillway/autoscaler/v1"
 )
@@ -41,7 +40,7 @@ func (o observer) ListObjects(ctx context.Context, req *autoscalerv1.ListObjects
 	if !known {
 		return nil, status.Errorf(codes.InvalidArgument, "kind %q is not here: ask for HorizontalPodAutoscaler, Deployment, Pod or Node", req.GetKind())
 	}
-	var from dynamic.ResourceInterface = o.objects.Resource(kind.GroupVersionResource).Namespace(o.namespace)
+	from := o.objects.Resource(kind.GroupVersionResource).Namespace(o.namespace)
 	if kind.everywhere {
 		from = o.objects.Resource(kind.GroupVersionResource)
 	}
