@@ -112,6 +112,13 @@ func buyOnCluster(c *cluster) {
 			TicketID string `json:"ticketId"`
 		} `json:"ticket"`
 	}
+	// Whoever started before the control plane hears of it at gRPC's next attempt.
+	c.eventually("the mesh serves", func(context.Context) error {
+		if _, code := c.cli("buy"); code != 0 {
+			return fmt.Errorf("spillway buy: exit code %d", code)
+		}
+		return nil
+	})
 	c.cliJSON(&b, "buy")
 	if b.Ticket.TicketID == "" || b.Order.State != "ORDER_STATE_CONFIRMED" {
 		c.Errorf("no ticket: %+v", b)
