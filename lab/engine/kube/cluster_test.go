@@ -3,13 +3,17 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"spillway.dev/lab/fault"
@@ -233,5 +237,67 @@ func TestAClusterKeepsTheControlsOfItsMesh(t *testing.T) {
 	first.SetEndpointUpdates(1e9, false)
 	if err := first.flush(t.Context()); err == nil || !strings.Contains(err.Error(), "another program") {
 		t.Errorf("a write over another's: %v, want a refusal", err)
+	}
+}
+
+func TestAClusterIsEmptiedButForItsControlPlane(t *testing.T) {
+	c := connect(t)
+	client := plainClient(t)
+	want := smallMesh{Namespace: c.Namespace(), Image: image(t), Replicas: 2, Services: []string{"small"}, HPA: true}
+	manifests := want.manifests(t)
+	conductor := bytes.ReplaceAll(bytes.ReplaceAll(manifests, []byte("name: small,"), []byte("name: conductor, labels: {app.kubernetes.io/name: conductor},")),
+		[]byte("{app: small}"), []byte("{app: small, app.kubernetes.io/name: conductor}"))
+	if err := c.Apply(t.Context(), bytes.Join([][]byte{manifests, conductor}, []byte("\n---\n")), false, nil); err != nil {
+		t.Fatal(err)
+	}
+	waiting, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := c.WaitReady(waiting, nil); err != nil {
+		t.Fatal(err)
+	}
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "sold"}, Spec: corev1.PersistentVolumeClaimSpec{
+		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+		Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},
+	}}
+	if _, err := client.CoreV1().PersistentVolumeClaims(c.Namespace()).Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	controls := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: mesh.ControlsName}}
+	if _, err := client.CoreV1().ConfigMaps(c.Namespace()).Create(t.Context(), controls, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := c.Empty(waiting); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("emptied within %s", time.Since(begin))
+	left, err := c.Workloads(t.Context())
+	if err != nil || len(left) != 1 || left[0].GetName() != controlPlane || left[0].GetReady() != 2 {
+		t.Errorf("left are %v, %v, want the control plane as it was", left, err)
+	}
+	pods, err := client.CoreV1().Pods(c.Namespace()).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(pods.Items) != 2 {
+		t.Errorf("%d pods, %v, want the control plane's", len(pods.Items), err)
+	}
+	claims, err := client.CoreV1().PersistentVolumeClaims(c.Namespace()).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(claims.Items) != 0 {
+		t.Errorf("claims %v, %v", claims.Items, err)
+	}
+	hpas, err := client.AutoscalingV2().HorizontalPodAutoscalers(c.Namespace()).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(hpas.Items) != 0 {
+		t.Errorf("autoscalers %v, %v", hpas.Items, err)
+	}
+	if _, err := client.CoreV1().ConfigMaps(c.Namespace()).Get(t.Context(), mesh.ControlsName, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the controls: %v, want none", err)
+	}
+	if cpus, err := c.CPUs(t.Context()); err != nil || len(cpus) == 0 {
+		t.Errorf("the CPUs of nodes are %v, %v", cpus, err)
+	}
+	// What comes next is as new.
+	if err := c.Apply(t.Context(), manifests, true, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitReady(waiting, nil); err != nil {
+		t.Fatal(err)
 	}
 }
