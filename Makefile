@@ -73,6 +73,10 @@ test-alone: ## vet and test every module by itself (no workspace), under -race
 test-e2e: build ## drive the real mesh, the same engine that a user runs
 	@cd lab && go test -tags e2e,grpcnotrace -count=1 -timeout $(TEST_TIMEOUT) ./e2e/...
 
+.PHONY: test-cluster
+test-cluster: ## on a real Kubernetes: tickets, metrics, scaling, rolling restarts, faults, a scenario (see scripts/test-cluster)
+	@scripts/test-cluster
+
 .PHONY: test-tilt
 test-tilt: ## where Tilt is: bring everything up on the current context with `tilt ci`, images without a registry
 	@scripts/test-tilt
