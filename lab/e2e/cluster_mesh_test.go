@@ -145,15 +145,20 @@ func buyOnCluster(c *cluster) {
 	})
 }
 
-// counted is how often each service was asked and how often it began to work.
+// counted is how often each service was asked and how often it began to work. A
+// call that was answered with Unavailable did no work: its caller may ask again.
 type counted struct{ asked, began map[string]float64 }
 
 // count waits until the counts of both ends stand still and reads them. They
 // are of all pods that ever were.
 func (c *cluster) count() (n counted) {
 	c.Helper()
-	read := func(ctx context.Context, metric string) (map[string]float64, error) {
-		vector, err := c.prometheus(ctx, "sum by (callee) (max_over_time("+metric+"[1h]))")
+	read := func(ctx context.Context, metric, less string) (map[string]float64, error) {
+		query := "sum by (callee) (max_over_time(" + metric + "[1h]))"
+		if less != "" {
+			query += " - (sum by (callee) (max_over_time(" + less + "[1h])) or 0 * " + query + ")"
+		}
+		vector, err := c.prometheus(ctx, query)
 		by := map[string]float64{}
 		for _, sample := range vector {
 			by[string(sample.Metric["callee"])] = float64(sample.Value)
@@ -162,11 +167,12 @@ func (c *cluster) count() (n counted) {
 	}
 	still := 0
 	c.eventually("the counts of calls stand still", func(ctx context.Context) error {
-		asked, err := read(ctx, "grpc_client_started_total")
+		asked, err := read(ctx, "grpc_client_started_total", "")
 		if err != nil {
 			return err
 		}
-		began, err := read(ctx, `grpc_server_started_total{caller!="external"}`)
+		began, err := read(ctx, `grpc_server_started_total{caller!="external"}`,
+			`grpc_server_handled_total{caller!="external",grpc_code="Unavailable"}`)
 		if err != nil {
 			return err
 		}
