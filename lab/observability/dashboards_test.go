@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 	"gopkg.in/yaml.v3"
 )
@@ -181,7 +181,7 @@ func wrong(expr parser.Expr, all map[string][]string) (problems []string) {
 			continue
 		}
 		for _, m := range s.LabelMatchers {
-			if m.Name != labels.MetricName && !slices.Contains(has, m.Name) {
+			if m.Name != model.MetricNameLabel && !slices.Contains(has, m.Name) {
 				problems = append(problems, s.Name+" has no label "+m.Name)
 			}
 		}
