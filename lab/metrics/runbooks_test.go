@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"gopkg.in/yaml.v3"
+	"go.yaml.in/yaml/v3"
 )
 
 const runbooksDir = "../../docs/runbooks"
