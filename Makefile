@@ -66,8 +66,9 @@ test-deps:
 	@scripts/test-deps
 
 .PHONY: test-alone
-test-alone: ## vet and test every module by itself (no workspace), under -race
-	@scripts/each-module 'go vet ./... && go test -race -shuffle=on -timeout $(TEST_TIMEOUT) ./...' $(APART) $(MODULES)
+test-alone: ## vet and test every module by itself (no workspace), the mesh's under -race
+	@scripts/each-module 'go vet ./... && go test -shuffle=on -timeout $(TEST_TIMEOUT) ./...' $(APART)
+	@scripts/each-module 'go vet ./... && go test -race -shuffle=on -timeout $(TEST_TIMEOUT) ./...' $(MODULES)
 
 .PHONY: test-e2e
 test-e2e: build ## drive the real mesh, the same engine that a user runs
