@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 SERVICES := $(notdir $(patsubst %/,%,$(dir $(wildcard services/*/go.mod))))
 MODULES := proto platform $(addprefix services/,$(SERVICES)) lab
 # Apart from the workspace: nothing of these reaches a product.
-APART := tools tools/manifests tilt/test k8s/test
+APART := tools tools/manifests tilt/test tools/observers
 # The conductor is a cluster's: here `spillway` itself serves the mesh, and nobody
 # waits for the Kubernetes libraries of the other to be built.
 LOCAL := $(filter-out conductor,$(SERVICES))

@@ -1,6 +1,6 @@
 // Module test holds what the programs of k8s/observability need to load their
 // configuration in tests; nothing that runs depends on it.
-module spillway.dev/k8s/test
+module spillway.dev/tools/observers
 
 go 1.26.0
 
