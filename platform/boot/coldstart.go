@@ -50,6 +50,9 @@ func (r *replica) declareKnobs() {
 			r.app.log.Error("knob capacity.slowdown", "error", err)
 		}
 	})
+	r.refuseLate = r.app.knobs.Bool("deadline.refuse", true,
+		"calls that cannot end in time are refused; when false they take a slot and their work is wasted")
+	r.refuseLate.OnChange(r.app.station.SetRefuse)
 	r.startDelay = r.app.knobs.Duration("start.delay", 0, 0, maxStartDelay,
 		"a replica that starts from now on takes so much longer, on top of SPILLWAY_START_DELAY")
 }

@@ -44,6 +44,7 @@ type replica struct {
 	failed     chan error // a listener gave up
 
 	startDelay *knobs.Duration
+	refuseLate *knobs.Bool
 	control    *grpc.ClientConn // nil without SPILLWAY_CONTROL_TARGET
 }
 
@@ -89,7 +90,8 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 	}
 	r.app.station = station
 	r.declareKnobs()
-	in, err := inbound.New(inbound.Config{DefaultDeadline: cfg.DeadlineDefault, MinimumDeadline: cfg.DeadlineShave},
+	in, err := inbound.New(inbound.Config{DefaultDeadline: cfg.DeadlineDefault, MinimumDeadline: cfg.DeadlineShave,
+		RefuseLate: r.refuseLate.Get},
 		spec.Name, tel.Log(), tel.Registry(), station)
 	if err != nil {
 		return nil, fmt.Errorf("inbound chain: %w", err)

@@ -62,7 +62,8 @@ func (b *burners) burn(ctx context.Context, service time.Duration) {
 }
 
 // burn is Serve of a station that burns. A request waits its turn for a slot. One that can no longer be done in time is
-// refused as soon as that is certain: how long those before it will take is not known here.
+// refused as soon as that is certain: how long those before it will take is not known here. Where nothing is refused it
+// waits, and burns, until its time is over.
 func (s *Station) burn(ctx context.Context, arrival time.Time) (Visit, error) {
 	s.mu.Lock()
 	service := s.draw(time.Since(s.epoch))
@@ -70,6 +71,7 @@ func (s *Station) burn(ctx context.Context, arrival time.Time) (Visit, error) {
 
 	turn := ctx // ends when it is too late to begin
 	deadline, bounded := ctx.Deadline()
+	bounded = bounded && !s.patient.Load()
 	if bounded {
 		var cancel context.CancelFunc
 		turn, cancel = context.WithDeadline(ctx, deadline.Add(-service))

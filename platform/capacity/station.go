@@ -58,6 +58,7 @@ type Station struct {
 	burners  *burners // of a station that burns; nil in the model
 	epoch    time.Time
 	inFlight atomic.Int64
+	patient  atomic.Bool // see SetRefuse
 	wait     prometheus.Histogram
 	lateness prometheus.Histogram
 	refused  prometheus.Counter
@@ -108,6 +109,11 @@ func (s *Station) SetSlowdown(factor float64) error {
 	s.pace.slowdown = factor
 	return nil
 }
+
+// SetRefuse says whether requests that cannot finish in time are refused, as they are at first, from now on. When they are
+// not, the station is the server that knows of no deadlines: it takes every request, a slot does all its work although the
+// caller is gone by then, and that work is lost.
+func (s *Station) SetRefuse(refuse bool) { s.patient.Store(!refuse) }
 
 // Started says that the replica is able to serve: from now on it warms up (Config.ColdFor). Later calls change nothing.
 func (s *Station) Started() {
@@ -165,9 +171,9 @@ func (s *Station) Plan(arrival time.Time) Plan {
 // Serve gives the request a slot and returns when the slot is done with it. arrival is when the request arrived, best
 // stamped as early as possible: time lost between then and this call is not queued again. It must be set.
 //
-// A request whose finish lies after ctx's deadline is refused at once with a *TooLateError and takes no slot. When ctx
-// ends while the request waits or is served, Serve returns ctx's error; its slot time stays used, since work that was
-// begun is not given back.
+// A request whose finish lies after ctx's deadline is refused at once with a *TooLateError and takes no slot, unless
+// SetRefuse says otherwise. When ctx ends while the request waits or is served, Serve returns ctx's error; its slot time
+// stays used, since work that was begun is not given back.
 func (s *Station) Serve(ctx context.Context, arrival time.Time) (Visit, error) {
 	if s.config.ServiceTime == 0 {
 		return Visit{}, nil
@@ -212,7 +218,7 @@ func (s *Station) admit(ctx context.Context, arrival time.Time) (Visit, time.Tim
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	service := s.draw(at)
-	if deadline, ok := ctx.Deadline(); ok {
+	if deadline, ok := ctx.Deadline(); ok && !s.patient.Load() {
 		start := s.queue.start(at)
 		if late := start + service - deadline.Sub(s.epoch); late > 0 {
 			return Visit{}, time.Time{}, &TooLateError{Wait: start - at, Service: service, Late: late}

@@ -37,6 +37,8 @@ type Config struct {
 	DefaultDeadline time.Duration
 	// MinimumDeadline is the least time a call must have left to be begun.
 	MinimumDeadline time.Duration
+	// RefuseLate tells whether a call with less than that is refused now; nil stands for always.
+	RefuseLate func() bool
 }
 
 // Validate names the first setting that cannot be used.
@@ -74,7 +76,7 @@ func New(cfg Config, service string, log *slog.Logger, reg prometheus.Registerer
 		return nil, fmt.Errorf("inbound: %w", err)
 	}
 	rules := validation.New()
-	limits := deadline.Config{Default: cfg.DefaultDeadline, Minimum: cfg.MinimumDeadline}
+	limits := deadline.Config{Default: cfg.DefaultDeadline, Minimum: cfg.MinimumDeadline, Refuse: cfg.RefuseLate}
 	metrics, lines := calls.Peer(identity.Caller), logging.New(log)
 
 	chain := &Chain{rules: rules, entries: []Named{

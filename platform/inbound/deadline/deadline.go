@@ -18,6 +18,9 @@ type Config struct {
 	Default time.Duration
 	// Minimum is the least time that must be left.
 	Minimum time.Duration
+	// Refuse tells whether calls with less than that are refused now; nil stands for always. It is called for each of
+	// them, by any goroutine.
+	Refuse func() bool
 }
 
 // decide tells what to do with a call that has the given time left: refuse it,
@@ -26,7 +29,7 @@ func (c Config) decide(left time.Duration, bounded bool) (timeout time.Duration,
 	switch {
 	case !bounded:
 		return c.Default, nil
-	case left <= 0, left < c.Minimum:
+	case (left <= 0 || left < c.Minimum) && (c.Refuse == nil || c.Refuse()):
 		return 0, problem.New(codes.DeadlineExceeded, problem.DeadlineTooShort,
 			"%v are left and at least %v are needed; call earlier or with a longer deadline", left.Round(time.Millisecond), c.Minimum).Retry(0)
 	}
