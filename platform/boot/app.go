@@ -42,6 +42,7 @@ type App struct {
 
 	required     []*dependency
 	dependencies []*dependency
+	callees      []downstream
 	warmups      []named
 	workers      []named
 	https        []*httpListener
@@ -98,6 +99,7 @@ func (a *App) Dial(callee, target string) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("dial %s at %q: %w", callee, target, err)
 	}
 	conn.Connect()
+	a.callees = append(a.callees, downstream{callee, conn})
 	a.OnClose(callee, func(context.Context) error { return conn.Close() })
 	return conn, nil
 }

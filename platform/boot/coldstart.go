@@ -55,6 +55,8 @@ func (r *replica) declareKnobs() {
 	r.refuseLate.OnChange(r.app.station.SetRefuse)
 	r.startDelay = r.app.knobs.Duration("start.delay", 0, 0, maxStartDelay,
 		"a replica that starts from now on takes so much longer, on top of SPILLWAY_START_DELAY")
+	r.readiness = r.app.knobs.Choice("health.readiness", shallow, []string{shallow, deep},
+		"shallow: ready while it serves; deep: not ready while a store or a service that it depends on cannot be reached")
 }
 
 // hold keeps the replica starting until its modelled start is over, which began at begin. It tells whether the replica

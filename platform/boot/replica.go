@@ -45,6 +45,7 @@ type replica struct {
 
 	startDelay *knobs.Duration
 	refuseLate *knobs.Bool
+	readiness  *knobs.Choice
 	control    *grpc.ClientConn // nil without SPILLWAY_CONTROL_TARGET
 }
 
@@ -181,6 +182,7 @@ func (r *replica) start(ctx context.Context) {
 		r.workers.Go(func() { r.labour(w) })
 	}
 	r.enter(health.Serving)
+	r.background.Go(func() { r.examine(r.app.ctx) })
 	log.Info("serving", "took", since(begin))
 }
 

@@ -143,6 +143,41 @@ func TestAChangeIsSeenWhole(t *testing.T) {
 	}
 }
 
+func TestDoubtConcernsReadinessAlone(t *testing.T) {
+	const service = "spillway.order.v1.OrderService"
+	s := NewServer()
+	client := serve(t, s)
+	s.Speak(service)
+	s.Doubt(true)
+	says := func(name string) healthpb.HealthCheckResponse_ServingStatus {
+		t.Helper()
+		got, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.GetStatus()
+	}
+	for _, state := range []State{Warming, Serving} {
+		if err := s.Set(state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if says("") != down || says(service) != down || says(Liveness) != up || says(Startup) != up {
+		t.Errorf("doubted: ready %v, %v, alive %v, started %v", says(""), says(service), says(Liveness), says(Startup))
+	}
+	s.Doubt(false)
+	if says("") != up || says(service) != up {
+		t.Errorf("no longer doubted: ready %v, %v", says(""), says(service))
+	}
+	if err := s.Set(Draining); err != nil {
+		t.Fatal(err)
+	}
+	s.Doubt(false)
+	if says("") != down {
+		t.Error("a draining replica that nobody doubts is ready")
+	}
+}
+
 func TestStartupIsNotToldByAReplicaThatDrainsBeforeItServed(t *testing.T) {
 	s := NewServer()
 	if err := s.Set(Draining); err != nil {

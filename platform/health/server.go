@@ -27,6 +27,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	state    State
+	doubted  bool
 	services []string
 	ended    context.Context
 	end      context.CancelFunc
@@ -68,8 +69,19 @@ func (s *Server) Set(to State) error {
 	return nil
 }
 
+// Doubt says whether the replica is held not to be ready for calls although it serves: readiness that looks beyond the
+// replica itself. It has no say in any other state, nor in liveness and startup.
+func (s *Server) Doubt(doubted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doubted != doubted {
+		s.doubted = doubted
+		s.publish(s.state)
+	}
+}
+
 func (s *Server) publish(state State) {
-	ready := serving(state == Serving)
+	ready := serving(state == Serving && !s.doubted)
 	s.names.SetServingStatus("", ready)
 	for _, name := range s.services {
 		s.names.SetServingStatus(name, ready)

@@ -10,7 +10,8 @@
 //
 // Liveness depends on nothing: a process that answers is alive, and restarting it because Redis is away would help nobody.
 // Readiness does not cascade either: a replica whose dependency is away goes on serving and answers what it can with a
-// typed error, else one lost store would take every replica of every caller out of the mesh at once.
+// typed error, else one lost store would take every replica of every caller out of the mesh at once. Who wants to see
+// that happen lets it be doubted (Doubt; boot's knob health.readiness).
 package health
 
 import "fmt"
