@@ -51,6 +51,8 @@ type Problem struct {
 	foreign []protoadapt.MessageV1
 
 	cause error // for this process's log only
+
+	prepared *status.Status // what GRPCStatus gives; nil when it is made on each call
 }
 
 // New makes a problem that is not retryable. The reason is one of this package's constants or the service's own. A code
@@ -91,7 +93,16 @@ func (p *Problem) Because(cause error) *Problem {
 func (p *Problem) clone() *Problem {
 	c := *p
 	c.Metadata = maps.Clone(p.Metadata)
+	c.prepared = nil
 	return &c
+}
+
+// Prepared returns a copy whose status is made now and not each time that it is sent, for a refusal that is one variable
+// and is given to thousands of calls.
+func (p *Problem) Prepared() *Problem {
+	c := p.clone()
+	c.prepared = c.GRPCStatus()
+	return c
 }
 
 // Error gives the reason, the message and the cause.
@@ -121,6 +132,9 @@ func (p *Problem) Is(target error) bool {
 
 // GRPCStatus is what grpc-go sends for this error.
 func (p *Problem) GRPCStatus() *status.Status {
+	if p.prepared != nil {
+		return p.prepared
+	}
 	st := status.New(p.Code, p.Message)
 	var details []protoadapt.MessageV1
 	if p.Reason != "" {
