@@ -59,7 +59,7 @@ func (g gauges) Collect(metrics chan<- prometheus.Metric) {
 	gauge(utilizationDesc, float64(now.busy)/slots)
 	gauge(queueDesc, float64(now.queued))
 	gauge(inFlightDesc, float64(g.station.inFlight.Load()))
-	gauge(serviceDesc, g.station.serviceTime().Seconds())
+	gauge(serviceDesc, g.station.ServiceTime().Seconds())
 	used := now.worked
 	if g.station.burners != nil {
 		used = processCPU()

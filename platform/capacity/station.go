@@ -144,8 +144,11 @@ func (s *Station) Occupy(ctx context.Context, share float64, d time.Duration) (w
 	return func() {}
 }
 
-// serviceTime is the mean service time of a request that is admitted now.
-func (s *Station) serviceTime() time.Duration {
+// Slots is K, the number of requests served at the same time.
+func (s *Station) Slots() int { return s.config.Slots }
+
+// ServiceTime is the mean service time of a request that is admitted now, slow-down and cold start included.
+func (s *Station) ServiceTime() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return stretch(s.config.ServiceTime, s.pace.at(time.Since(s.epoch)))
