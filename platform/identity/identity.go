@@ -1,16 +1,20 @@
 // Package identity carries the name of the calling service from hop to hop as gRPC metadata.
 //
 // The outbound chain puts the service's own name on every call (Outgoing), the inbound chain reads it (FromIncoming), and
-// handlers, logs and metrics ask Caller. The name is a label, not a proof: it is worth what the network between the
-// services is worth. Where calls come in from outside the mesh it is worth nothing, so an edge service sets
-// boot.Spec.Edge, and every incoming name is dropped (Outside) before the chain sees it.
+// handlers, logs and metrics ask Caller. By itself the name is a label, not a proof: it is worth what the network between
+// the services is worth. Under mutual TLS (platform/tlsfiles) it must be one of the DNS names in the caller's certificate,
+// and is taken from there when a call names nobody. Where calls come in from outside the mesh the name is worth nothing,
+// so an edge service sets boot.Spec.Edge, and every incoming name is dropped (Outside) before the chain sees it.
 package identity
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 
 	"spillway.dev/platform/problem"
 )
@@ -51,18 +55,42 @@ func Outgoing(ctx context.Context, service string) context.Context {
 }
 
 // FromIncoming reads the caller from a server's context and returns the context that Caller answers from. A call
-// without a name is External. A name that is malformed or given more than once is refused with InvalidArgument,
-// CALLER_INVALID: it comes from a fault or from forgery, and neither should pass for a neighbour.
+// without a name comes from the first service that its connection's certificate is for; without one it is External. A name
+// that is malformed, given more than once, or not the certificate's is refused with InvalidArgument, CALLER_INVALID: it
+// comes from a fault or from forgery, and neither should pass for a neighbour.
 func FromIncoming(ctx context.Context) (context.Context, error) {
 	values := metadata.ValueFromIncomingContext(ctx, Header)
+	proven, shown := certified(ctx)
+	caller := External
 	switch {
 	case len(values) == 0:
-		return context.WithValue(ctx, key{}, External), nil
-	case len(values) == 1 && Valid(values[0]):
-		return context.WithValue(ctx, key{}, values[0]), nil
+		if i := slices.IndexFunc(proven, Valid); i >= 0 {
+			caller = proven[i]
+		}
+	case len(values) > 1 || !Valid(values[0]):
+		return ctx, problem.New(codes.InvalidArgument, problem.CallerInvalid,
+			"metadata %s must hold one service name (lower-case letters, digits, inner hyphens)", Header)
+	case shown && !slices.Contains(proven, values[0]):
+		return ctx, problem.New(codes.InvalidArgument, problem.CallerInvalid,
+			"metadata %s names %s, and the caller's certificate is for %q", Header, values[0], proven)
+	default:
+		caller = values[0]
 	}
-	return ctx, problem.New(codes.InvalidArgument, problem.CallerInvalid,
-		"metadata %s must hold one service name (lower-case letters, digits, inner hyphens)", Header)
+	return context.WithValue(ctx, key{}, caller), nil
+}
+
+// certified lists the DNS names of the certificate that the other end of a call's connection has shown, and tells whether
+// it has shown one that was verified.
+func certified(ctx context.Context) (names []string, shown bool) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil, false
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return nil, false
+	}
+	return info.State.VerifiedChains[0][0].DNSNames, true
 }
 
 // Caller names the service that made the call being handled; External when it named none or ctx is no handler's.

@@ -2,13 +2,17 @@ package identity_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"slices"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 
 	"spillway.dev/platform/identity"
 	"spillway.dev/platform/problem"
@@ -35,6 +39,42 @@ func incoming(t *testing.T, values ...string) context.Context {
 		md[identity.Header] = values
 	}
 	return metadata.NewIncomingContext(t.Context(), md)
+}
+
+// shown is ctx of a call over a connection whose other end has shown a verified certificate with these DNS names.
+func shown(ctx context.Context, names ...string) context.Context {
+	leaf := &x509.Certificate{DNSNames: names}
+	return peer.NewContext(ctx, &peer.Peer{AuthInfo: credentials.TLSInfo{
+		State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf}}},
+	}})
+}
+
+// TestCertificateProvesTheName: with a certificate the name is a proof, at the edge too.
+func TestCertificateProvesTheName(t *testing.T) {
+	for name, test := range map[string]struct {
+		ctx          context.Context
+		caller, edge string
+		reason       string
+	}{
+		"its name":             {shown(incoming(t, "order"), "order"), "order", "order", ""},
+		"one of its names":     {shown(incoming(t, "order"), "lab", "order"), "order", "lab", ""},
+		"no name given":        {shown(incoming(t), "order.spillway.svc", "order", "lab"), "order", "order", ""},
+		"it is of no service":  {shown(incoming(t), "example.com"), identity.External, identity.External, ""},
+		"another name":         {shown(incoming(t, "payment"), "order"), identity.External, "order", problem.CallerInvalid},
+		"it has no name":       {shown(incoming(t, "payment")), identity.External, identity.External, problem.CallerInvalid},
+		"TLS alone is no name": {peer.NewContext(incoming(t, "order"), &peer.Peer{AuthInfo: credentials.TLSInfo{}}), "order", identity.External, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, err := identity.FromIncoming(test.ctx)
+			if got := identity.Caller(ctx); got != test.caller || problem.Reason(err) != test.reason {
+				t.Errorf("caller %q, error %v", got, err)
+			}
+			ctx, err = identity.FromIncoming(identity.Outside(test.ctx))
+			if got := identity.Caller(ctx); got != test.edge || err != nil {
+				t.Errorf("at the edge: caller %q, error %v", got, err)
+			}
+		})
+	}
 }
 
 func TestFromIncoming(t *testing.T) {

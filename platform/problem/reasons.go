@@ -18,7 +18,7 @@ const (
 	InvalidArgument = "INVALID_ARGUMENT"
 	// MessageTooLarge (ResourceExhausted): the message is larger than the receiver takes.
 	MessageTooLarge = "MESSAGE_TOO_LARGE"
-	// CallerInvalid (InvalidArgument): the caller-identity metadata is malformed.
+	// CallerInvalid (InvalidArgument): the caller-identity metadata is malformed, or is not what the caller's certificate says.
 	CallerInvalid = "CALLER_INVALID"
 	// SessionInvalid (Unauthenticated): the session token is malformed, unknown, expired or revoked; which of them is not
 	// told.
