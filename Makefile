@@ -92,8 +92,9 @@ bench: build ## measure ratios in one interleaved run; writes bin/bench.json
 
 ##——— change
 .PHONY: generate
-generate: $(TOOLS) proto/imported ## make proto/gen from the .proto files
+generate: $(TOOLS) proto/imported ## make proto/gen from the .proto files, and the rules of coordinated scaling from the call graph
 	@cd proto && ../bin/tools/buf format -w --path spillway && ../bin/tools/buf generate
+	@go run ./lab/coordination/cmd/rules
 
 .PHONY: baseline
 baseline: $(TOOLS) proto/imported ## at a release: the contract that later changes must not break

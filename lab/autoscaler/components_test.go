@@ -38,6 +38,8 @@ func TestComponents(t *testing.T) {
 		"scaling-callers-cpu": "gateway order",
 		"scaling-pressure":    all,
 		"scaling-demand":      all,
+		"scaling-workload":    all,
+		"scaling-coordinated": all,
 	} {
 		t.Run(component, func(t *testing.T) {
 			m := render(t, component)
@@ -72,6 +74,10 @@ func TestComponentsScale(t *testing.T) {
 		"scaling-pressure": "15s 2→4, 30s 4→6",
 		// Four replicas' worth, at 0.7 each: six, however many there are.
 		"scaling-demand": "15s 2→4, 30s 4→6",
+		// The gateway has three, and one order is for each.
+		"scaling-workload": "15s 2→3",
+		// CPU asks for three, what the edge is offered for five: the larger.
+		"scaling-coordinated": "15s 2→4, 30s 4→5",
 	} {
 		t.Run(component, func(t *testing.T) {
 			var spec string
@@ -92,6 +98,9 @@ func TestComponentsScale(t *testing.T) {
 						d.one("spillway:service_pressure:ratio", map[string]string{"service": "payment"}, func() float64 { return 9 })
 						d.one("spillway:service_demand:ratio", map[string]string{"service": "order"}, func() float64 { return 4 })
 						d.one("spillway:service_demand:ratio", map[string]string{"service": "payment"}, func() float64 { return 9 })
+						d.one("spillway:service_caller_replicas:sum", map[string]string{"service": "order"}, func() float64 { return 3 })
+						d.one("spillway:service_required_replicas:sum", map[string]string{"service": "order"}, func() float64 { return 4.6 })
+						d.one("spillway:service_required_replicas:sum", map[string]string{"service": "payment"}, func() float64 { return 9 })
 						began := time.Now()
 						a := d.run(autoscaler.Config{Rules: filepath.Join(k8s, "observability/prometheus-adapter/config.yaml")})
 						pass(5 * time.Minute)
@@ -119,11 +128,16 @@ func TestAdapterRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	recorded, err := os.ReadFile(filepath.Join(k8s, "observability/prometheus/rules/mesh.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	var recorded []byte
+	for _, name := range []string{"mesh.yaml", "coordination.yaml"} {
+		text, err := os.ReadFile(filepath.Join(k8s, "observability/prometheus/rules", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		recorded = append(recorded, text...)
 	}
-	for _, series := range []string{"spillway:service_pressure:ratio", "spillway:service_demand:ratio", "spillway:service_offered_calls:rate", "spillway:pod_cpu_usage:cores"} {
+	for _, series := range []string{"spillway:service_pressure:ratio", "spillway:service_demand:ratio", "spillway:service_offered_calls:rate", "spillway:pod_cpu_usage:cores",
+		"spillway:service_required_replicas:sum", "spillway:service_caller_replicas:sum"} {
 		if !strings.Contains(string(recorded), fmt.Sprintf("record: %s\n", series)) {
 			t.Errorf("%s is not recorded", series)
 		}

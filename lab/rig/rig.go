@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"spillway.dev/lab/autoscaler"
+	"spillway.dev/lab/coordination"
 	"spillway.dev/lab/engine/local"
 	"spillway.dev/lab/fault"
 	"spillway.dev/lab/metrics"
@@ -28,10 +29,11 @@ import (
 
 // Where the rules are, below the root: the same files that a cluster mounts.
 const (
-	recordingRules = "k8s/observability/prometheus/rules/mesh.yaml"
-	alertingRules  = "k8s/observability/prometheus/rules/alerts.yaml"
-	budgetRules    = "k8s/observability/prometheus/rules/slo.yaml"
-	metricsRules   = "k8s/observability/prometheus-adapter/config.yaml"
+	recordingRules    = "k8s/observability/prometheus/rules/mesh.yaml"
+	coordinationRules = coordination.RulesFile
+	alertingRules     = "k8s/observability/prometheus/rules/alerts.yaml"
+	budgetRules       = "k8s/observability/prometheus/rules/slo.yaml"
+	metricsRules      = "k8s/observability/prometheus-adapter/config.yaml"
 )
 
 // ruleFiles are the rules that are evaluated. Those of the error budget look back
@@ -39,7 +41,7 @@ const (
 // and outlast a restart. An experiment (metricsDir is its own) begins without any
 // series and is over in minutes; it is judged by what it expects.
 func ruleFiles(root, metricsDir string) []string {
-	files := []string{filepath.Join(root, recordingRules), filepath.Join(root, alertingRules)}
+	files := []string{filepath.Join(root, recordingRules), filepath.Join(root, coordinationRules), filepath.Join(root, alertingRules)}
 	if metricsDir == "" {
 		files = append(files, filepath.Join(root, budgetRules))
 	}

@@ -45,7 +45,7 @@ func evaluate(root string, manifests *Manifests, args ...string) (*Tilt, error) 
 }
 
 var choices = map[string][]string{
-	"scaling":       {"fixed", "callers-cpu", "cpu", "pressure", "demand"},
+	"scaling":       {"fixed", "callers-cpu", "cpu", "pressure", "demand", "workload", "coordinated"},
 	"balancing":     {"xds", "clusterip", "max-age"},
 	"capacity":      {"cpu", "model"},
 	"observability": {"lite", "full", "none"},
@@ -117,7 +117,7 @@ func TestChoicesAreTheComponents(t *testing.T) {
 func TestWhatIsRefused(t *testing.T) {
 	dir, manifests := root(t), NewManifests()
 	for _, c := range []struct{ context, arch, arg, says string }{
-		{"kind-spillway", "amd64", "--scaling=wild", `--scaling is "wild"; it is one of: pressure, fixed, callers-cpu, cpu, demand`},
+		{"kind-spillway", "amd64", "--scaling=wild", `--scaling is "wild"; it is one of: pressure, fixed, callers-cpu, cpu, demand, workload, coordinated`},
 		{"kind-spillway", "amd64", "--balancing=dns", `it is one of: xds, clusterip, max-age`},
 		{"kind-spillway", "amd64", "--capacity=endless", `it is one of: model, cpu`},
 		{"kind-spillway", "amd64", "--observability=some", `it is one of: lite, full, none`},
