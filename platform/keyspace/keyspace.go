@@ -6,6 +6,7 @@
 // JetStream:
 //
 //	stream CHECKOUTS  orders.opened  OrderOpened, one for every opened checkout, until it is final
+//	stream PAYMENTS   orders.held    OrderHeld, one for every order that is paid later, until it is
 //	stream SALES      orders.paid    OrderPaid, one for every confirmed order
 //	bucket orders     ORDER_ID       protojson of spillway.order.v1.Order
 //	bucket tickets    ORDER_ID       protojson of spillway.ticketing.v1.Ticket
@@ -18,9 +19,11 @@
 //	payment:ID                  protojson of spillway.payment.v1.Payment
 //	session:HASH                hash of one session
 //	session:person:ID           sorted set of the session keys of one person, see platform/session
+//	ratelimit:{NAME}:KEY        state of one limit that replicas keep together, see platform/ratelimit
 //
 // The braces around SHOW are a Redis Cluster hash tag: all keys of one show lie
-// in one slot, so that a script may touch them together.
+// in one slot, so that a script may touch them together. So do all limits of one
+// NAME.
 package keyspace
 
 import (
@@ -40,6 +43,16 @@ const (
 	// RecoveryConsumer is the durable consumer of CheckoutsStream that all
 	// replicas of order share.
 	RecoveryConsumer = "order-recovery"
+
+	// PaymentsStream is the work queue of orders whose seats are held and whose
+	// card is charged when its turn comes. The order service writes it and works
+	// it off.
+	PaymentsStream = "PAYMENTS"
+	// OrderHeldSubject carries spillway.order.v1.OrderHeld as protobuf.
+	OrderHeldSubject = "orders.held"
+	// PaymentsConsumer is the durable consumer of PaymentsStream that all
+	// replicas of order share.
+	PaymentsConsumer = "order-payments"
 
 	// SalesStream is the log of confirmed orders. The order service writes it,
 	// ticketing reads it.
@@ -71,6 +84,17 @@ func Checkouts() jetstream.StreamConfig {
 		Name:        CheckoutsStream,
 		Description: "Opened checkouts, kept until they are final.",
 		Subjects:    []string{OrderOpenedSubject},
+		Retention:   jetstream.WorkQueuePolicy,
+		Storage:     jetstream.FileStorage,
+	}
+}
+
+// Payments configures PaymentsStream, as Checkouts does CheckoutsStream.
+func Payments() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        PaymentsStream,
+		Description: "Orders whose card is to be charged.",
+		Subjects:    []string{OrderHeldSubject},
 		Retention:   jetstream.WorkQueuePolicy,
 		Storage:     jetstream.FileStorage,
 	}
@@ -116,6 +140,7 @@ const (
 	PaymentPrefix       = "payment:"
 	SessionPrefix       = "session:"
 	SessionPersonPrefix = "session:person:"
+	RateLimitPrefix     = "ratelimit:"
 )
 
 // Fields and states of the hash at InventoryHold.
@@ -170,3 +195,6 @@ func Session(hash string) string { return SessionPrefix + hash }
 
 // SessionPerson is the set of a person's sessions.
 func SessionPerson(person string) string { return SessionPersonPrefix + person }
+
+// RateLimit is the state of limit key among those called name.
+func RateLimit(name, key string) string { return RateLimitPrefix + "{" + name + "}:" + key }
