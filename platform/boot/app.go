@@ -22,6 +22,7 @@ import (
 	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/outbound"
 	"spillway.dev/platform/telemetry"
+	"spillway.dev/platform/tlsfiles"
 )
 
 // App is what a service builds itself on. Its methods are for Build, called in one goroutine; Name, Instance, Log,
@@ -36,6 +37,7 @@ type App struct {
 	knobs          *knobs.Set
 	redis          redisPool
 	server         *grpc.Server
+	tls            *tlsfiles.Files // nil: plaintext
 
 	loopback     *bufconn.Listener
 	loopbackConn *grpc.ClientConn
@@ -85,7 +87,8 @@ func (a *App) Knobs() *knobs.Set { return a.knobs }
 
 // Dial returns a connection to a downstream, through the outbound chain, closed at the end of the drain. callee is the
 // downstream's name in the mesh, for metrics; target is where to find it, such as "xds:///inventory". It does not wait:
-// the connection is begun at once and its state matters to nobody but its calls.
+// the connection is begun at once and its state matters to nobody but its calls. Under mutual TLS the callee must show a
+// certificate for the name callee.
 //
 // A service with an xds:/// target imports google.golang.org/grpc/xds itself: a replica that calls nobody is then a third
 // smaller in memory, and starts in half the time.
@@ -94,7 +97,7 @@ func (a *App) Dial(callee, target string) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("dial %s at %q: no resolver for %q is linked into this program; for xds import google.golang.org/grpc/xds", callee, target, scheme)
 	}
 	conn, err := grpc.NewClient(target,
-		append(a.outbound.DialOptions(callee), a.telemetry.DialOptions()...)...)
+		slices.Concat(a.outbound.DialOptions(callee), a.telemetry.DialOptions(), a.callerCredentials(callee))...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %q: %w", callee, target, err)
 	}
@@ -105,7 +108,7 @@ func (a *App) Dial(callee, target string) (*grpc.ClientConn, error) {
 }
 
 // Loopback returns the connection to this replica's own server, within the process and through the server's chain, as
-// a gateway needs it that turns HTTP into RPC.
+// a gateway needs it that turns HTTP into RPC. It is plaintext always: nothing leaves the process.
 func (a *App) Loopback() (*grpc.ClientConn, error) {
 	if a.loopbackConn != nil {
 		return a.loopbackConn, nil

@@ -45,6 +45,9 @@ type settings struct {
 	// that were added since; 0: connections stay.
 	GRPCMaxConnectionAge time.Duration `env:"SPILLWAY_GRPC_MAX_CONNECTION_AGE" envDefault:"0s"`
 
+	// TLSDir has the replica's certificate, tls.crt, tls.key and ca.crt, for mutual TLS; empty: plaintext.
+	TLSDir string `env:"SPILLWAY_TLS_DIR"`
+
 	// RedisPoolSize is the most connections that a replica has to Redis; 0: the library's default, 10 for each CPU.
 	RedisPoolSize int `env:"SPILLWAY_REDIS_POOL_SIZE" envDefault:"0"`
 	// RedisMinIdle is how many of them are kept open though nobody uses them.

@@ -115,6 +115,7 @@ func (r *replica) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", r.scraped.watch(r.app.telemetry.MetricsHandler()))
 	mux.HandleFunc("GET /healthz", r.healthz)
+	mux.HandleFunc("GET /livez", func(http.ResponseWriter, *http.Request) {}) // for who cannot ask gRPC: see probes under mutual TLS
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
