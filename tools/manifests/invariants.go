@@ -109,6 +109,12 @@ func running(w workload) []string {
 		len(w.pod.Spec.TopologySpreadConstraints) == 0 && w.name != "prometheus-adapter" {
 		complain("nothing keeps its %d replicas apart", w.replicas)
 	}
+	for _, c := range w.pod.Spec.TopologySpreadConstraints {
+		selector, err := metav1.LabelSelectorAsSelector(c.LabelSelector)
+		if c.MaxSkew < 1 || err != nil || !selector.Matches(labels.Set(w.pod.Labels)) {
+			complain("its replicas are spread over %s (%s) by a constraint that lacks its skew or does not select them", c.TopologyKey, c.WhenUnsatisfiable)
+		}
+	}
 	if w.pod.Spec.ServiceAccountName == "" {
 		complain("it runs as its namespace's default account")
 	}

@@ -77,6 +77,8 @@ func TestComplaints(t *testing.T) {
 		{"targetPort: grpc", "targetPort: http", "no container listens on port grpc (http)"},
 		{"metadata: {labels: {app: a}}", "metadata: {labels: {app: b}}", "does not select its own pods"},
 		{"name: a, namespace: spillway}\nspec:\n  selector: {app", "name: a}\nspec:\n  selector: {app", "Service a is in no namespace"},
+		{"automountServiceAccountToken: false", "topologySpreadConstraints: [{topologyKey: h, whenUnsatisfiable: DoNotSchedule}]", "lacks its skew or does not select them"},
+		{"automountServiceAccountToken: false", "topologySpreadConstraints: [{topologyKey: h, maxSkew: 1, labelSelector: {matchLabels: {app: b}}}]", "lacks its skew or does not select them"},
 		{"automountServiceAccountToken: false", "hostNetwork: true", "shares a namespace with its node"},
 		{"automountServiceAccountToken: false", "volumes: [{name: v, hostPath: {path: /}}]", "directory of its node"},
 	} {
