@@ -230,12 +230,12 @@ func (q *Queue) Stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, 
 		return handler(srv, ss)
 	}
 	defer func() { q.leave(c, time.Now()) }()
-	return handler(srv, turn{ss, context.WithValue(ss.Context(), key{}, c)})
+	return handler(srv, inTurn{ss, context.WithValue(ss.Context(), key{}, c)})
 }
 
-type turn struct {
+type inTurn struct {
 	grpc.ServerStream
 	ctx context.Context
 }
 
-func (t turn) Context() context.Context { return t.ctx }
+func (s inTurn) Context() context.Context { return s.ctx }
