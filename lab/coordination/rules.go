@@ -97,7 +97,8 @@ func (g *Graph) visits(w *writer) {
 			"caller", c.Caller, "caller_method", c.CallerMethod, "callee", c.Callee, "method", c.Method)
 	}
 	w.note(`Calls of methods whose service did its work: one that refuses, or whose callees
-fail it, does not make all the calls that it would make.`)
+fail it, does not make all the calls that it would make; and over the long time
+alone its counts would be bent before that is noticed.`)
 	w.rule("spillway:method_served_calls:increase", fmt.Sprintf(`
 sum by (caller, caller_method) (
   label_replace(
@@ -106,8 +107,15 @@ sum by (caller, caller_method) (
 )
 unless on (caller)
   label_replace(
-      sum by (callee) (increase(grpc_server_handled_total{grpc_code=~"%[2]s"}[%[1]s]))
-    > %[3]v * sum by (callee) (increase(grpc_server_handled_total[%[1]s])),
+    (
+        sum by (callee) (rate(grpc_server_handled_total{grpc_code=~"%[2]s"}[%[1]s]))
+      > %[3]v * sum by (callee) (rate(grpc_server_handled_total[%[1]s]))
+    )
+    or
+    (
+        sum by (callee) (rate(grpc_server_handled_total{grpc_code=~"%[2]s"}[30s]))
+      > %[3]v * sum by (callee) (rate(grpc_server_handled_total[30s]))
+    ),
     "caller", "$1", "callee", "(.*)")`, measured, refused, failing))
 	w.note(fmt.Sprintf(`Visits as they are measured: the declared ones, times calls that were made over
 calls that were to be made. Where a callee's method is called by several of the

@@ -54,7 +54,7 @@ type ruleTest struct {
 }
 
 func TestRuleFiles(t *testing.T) {
-	for _, file := range []string{"testdata/mesh.test.yaml", alertTests + "/alerts.yaml", alertTests + "/slo.yaml"} {
+	for _, file := range []string{"testdata/mesh.test.yaml", "testdata/coordination.test.yaml", alertTests + "/alerts.yaml", alertTests + "/slo.yaml"} {
 		content, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -114,21 +114,23 @@ func known(t *testing.T) map[string][]string {
 		}
 	}
 	for _, rule := range recorded(t) {
-		all[rule.Record] = outputs(t, parse(t, rule.Expr), all)
+		has := slices.Concat(outputs(t, parse(t, rule.Expr), all), slices.Collect(maps.Keys(rule.Labels)))
+		all[rule.Record] = slices.Compact(slices.Sorted(slices.Values(append(has, all[rule.Record]...))))
 	}
 	return all
 }
 
 type rule struct {
-	Record string `yaml:"record"`
-	Alert  string `yaml:"alert"`
-	Expr   string `yaml:"expr"`
+	Record string            `yaml:"record"`
+	Alert  string            `yaml:"alert"`
+	Expr   string            `yaml:"expr"`
+	Labels map[string]string `yaml:"labels"`
 }
 
 // recorded is every recording rule in the order in which they are evaluated.
 func recorded(t *testing.T) (found []rule) {
 	t.Helper()
-	for _, name := range []string{"mesh.yaml", "slo.yaml"} {
+	for _, name := range []string{"mesh.yaml", "coordination.yaml", "slo.yaml"} {
 		text, err := os.ReadFile(filepath.Join(rulesDir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -289,7 +291,7 @@ func TestEveryAlertIsOfWhatThereIs(t *testing.T) {
 	all := known(t)
 	all["spillway_mesh_nacks_total"] = []string{"caller", "type", "namespace", "pod", "service", "node"}
 	seen := 0
-	for _, name := range []string{"mesh.yaml", "alerts.yaml", "slo.yaml"} {
+	for _, name := range []string{"mesh.yaml", "coordination.yaml", "alerts.yaml", "slo.yaml"} {
 		text, err := os.ReadFile(filepath.Join(rulesDir, name))
 		if err != nil {
 			t.Fatal(err)
