@@ -21,6 +21,7 @@ import (
 	"spillway.dev/platform/inbound"
 	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/outbound"
+	"spillway.dev/platform/refusal"
 	"spillway.dev/platform/telemetry"
 )
 
@@ -91,17 +92,28 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 	}
 	r.app.station = station
 	r.declareKnobs()
-	in, err := inbound.New(inbound.Config{DefaultDeadline: cfg.DeadlineDefault, MinimumDeadline: cfg.DeadlineShave,
-		RefuseLate: r.refuseLate.Get},
-		spec.Name, tel.Log(), tel.Registry(), station)
+	refused, err := refusal.New(tel.Registry())
+	if err != nil {
+		return nil, err
+	}
+	in, err := inbound.New(inbound.Config{
+		DefaultDeadline: cfg.DeadlineDefault, MinimumDeadline: cfg.DeadlineShave, RefuseLate: r.refuseLate.Get,
+	}, inbound.Replica{
+		Service: spec.Name, Log: tel.Log(), Registry: tel.Registry(), Knobs: r.app.knobs, Refused: refused, Station: station,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("inbound chain: %w", err)
 	}
-	if r.app.outbound, err = outbound.New(outbound.Config{Shave: cfg.DeadlineShave, Attempts: cfg.RetryAttempts},
-		spec.Name, tel.Log(), tel.Registry()); err != nil {
+	if r.app.outbound, err = outbound.New(outbound.Config{Shave: cfg.DeadlineShave, Attempts: cfg.RetryAttempts}, outbound.Replica{
+		Service: spec.Name, Log: tel.Log(), Registry: tel.Registry(), Knobs: r.app.knobs, Refused: refused,
+	}); err != nil {
 		return nil, fmt.Errorf("outbound chain: %w", err)
 	}
-	r.app.server = grpc.NewServer(serverOptions(tel, in, gate{open: r.open, edge: spec.Edge}, cfg.GRPCMaxConnectionAge)...)
+	secure, err := r.openTLS(spec.Edge)
+	if err != nil {
+		return nil, err
+	}
+	r.app.server = grpc.NewServer(append(serverOptions(tel, in, gate{open: r.open, edge: spec.Edge}, cfg.GRPCMaxConnectionAge), secure...)...)
 	r.app.Warm("validation", func(context.Context) error { return in.Warm(r.app.server.GetServiceInfo()) })
 	return r, nil
 }

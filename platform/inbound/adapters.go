@@ -8,10 +8,12 @@ import (
 	"runtime/debug"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"spillway.dev/platform/capacity"
+	"spillway.dev/platform/criticality"
 	"spillway.dev/platform/identity"
 	"spillway.dev/platform/problem"
 	"spillway.dev/platform/telemetry"
@@ -51,6 +53,36 @@ func identityStream(log *slog.Logger) grpc.StreamServerInterceptor {
 
 func logNameless(ctx context.Context, log *slog.Logger, method string, err error) {
 	log.LogAttrs(ctx, slog.LevelWarn, "call refused", slog.String("grpc.method", method), slog.String("error", err.Error()))
+}
+
+// priorities reads how urgent a call is.
+type priorities struct{ malformed prometheus.Counter }
+
+func newPriorities(reg prometheus.Registerer) (priorities, error) {
+	p := priorities{prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "spillway_criticality_malformed_total",
+		Help: "Calls whose priority could not be read, and who were taken for standard ones: a fault of the caller.",
+	})}
+	if err := reg.Register(p.malformed); err != nil {
+		return p, fmt.Errorf("register the counter of malformed priorities: %w", err)
+	}
+	return p, nil
+}
+
+func (p priorities) read(ctx context.Context) context.Context {
+	ctx, wellFormed := criticality.FromIncoming(ctx)
+	if !wellFormed {
+		p.malformed.Inc()
+	}
+	return ctx
+}
+
+func (p priorities) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	return handler(p.read(ctx), req)
+}
+
+func (p priorities) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return handler(srv, withContext{ss, p.read(ss.Context())})
 }
 
 func recovered(log *slog.Logger) Named {

@@ -1,8 +1,8 @@
 // Package inbound is how a service protects itself: what every call passes on
 // its way in, in one ordered list for unary calls and streams alike.
 //
-// Calls of gRPC itself (health, reflection) go past logging, metrics, deadline
-// and capacity: a probe is not load.
+// Calls of gRPC itself (health, reflection) go past logging, metrics, deadline,
+// the protections and capacity: a probe is not load.
 package inbound
 
 import (
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
@@ -21,6 +22,8 @@ import (
 	"spillway.dev/platform/inbound/deadline"
 	"spillway.dev/platform/inbound/logging"
 	"spillway.dev/platform/inbound/validation"
+	"spillway.dev/platform/knobs"
+	"spillway.dev/platform/refusal"
 	"spillway.dev/platform/telemetry"
 	"spillway.dev/platform/telemetry/red"
 )
@@ -65,36 +68,55 @@ type Chain struct {
 	rules   *validation.Rules
 }
 
-// New builds the chain of service. station is the replica's modelled capacity;
-// nil stands for a replica without a model.
-func New(cfg Config, service string, log *slog.Logger, reg prometheus.Registerer, station *capacity.Station) (*Chain, error) {
+// Replica is what the chain is part of.
+type Replica struct {
+	Service  string
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	// Knobs takes the settings of the protections, all of which are off by default.
+	Knobs *knobs.Set
+	// Refused counts what the protections refuse.
+	Refused *refusal.Counter
+	// Station is the modelled capacity; nil stands for a replica without a model.
+	Station *capacity.Station
+}
+
+// everyCall is the entries that gRPC's own calls pass too.
+var everyCall = []string{"identity", "recovery", "validation"}
+
+// New builds the chain of a replica.
+func New(cfg Config, r Replica) (*Chain, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	calls, err := red.NewServer(service, reg)
+	calls, err := red.NewServer(r.Service, r.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("inbound: %w", err)
+	}
+	priority, err := newPriorities(r.Registry)
 	if err != nil {
 		return nil, fmt.Errorf("inbound: %w", err)
 	}
 	rules := validation.New()
 	limits := deadline.Config{Default: cfg.DefaultDeadline, Minimum: cfg.MinimumDeadline, Refuse: cfg.RefuseLate}
-	metrics, lines := calls.Peer(identity.Caller), logging.New(log)
+	metrics, lines := calls.Peer(identity.Caller), logging.New(r.Log)
 
 	chain := &Chain{rules: rules, entries: []Named{
-		// First, since the next two tell of the caller.
-		{"identity", identityUnary(log), identityStream(log)},
+		// First, since the others tell of the caller and count by class.
+		{"identity", identityUnary(r.Log), identityStream(r.Log)},
+		{"criticality", priority.unary, priority.stream},
 		{"logging", interceptors.UnaryServerInterceptor(lines), interceptors.StreamServerInterceptor(lines)},
 		{"metrics", interceptors.UnaryServerInterceptor(metrics), interceptors.StreamServerInterceptor(metrics)},
 		// Inside logging and metrics, so that a panic is told of and counted
 		// like any failure.
-		recovered(log),
+		recovered(r.Log),
 		{"deadline", limits.Unary, limits.Stream},
 		// Before capacity: what is refused takes no slot.
 		{"validation", rules.Unary, rules.Stream},
-		{"capacity", capacityUnary(station), capacityStream(station)},
+		{"capacity", capacityUnary(r.Station), capacityStream(r.Station)},
 	}}
 	for i, e := range chain.entries {
-		switch e.Name {
-		case "logging", "metrics", "deadline", "capacity":
+		if !slices.Contains(everyCall, e.Name) {
 			chain.entries[i] = ownWorkOnly(e)
 		}
 	}

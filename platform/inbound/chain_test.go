@@ -27,7 +27,7 @@ import (
 
 func TestTheListIsOneAndOrdered(t *testing.T) {
 	r := start(t, "session", 0, handlers{})
-	if want := []string{"identity", "logging", "metrics", "recovery", "deadline", "validation", "capacity"}; !slices.Equal(r.in.Names(), want) {
+	if want := []string{"identity", "criticality", "logging", "metrics", "recovery", "deadline", "validation", "capacity"}; !slices.Equal(r.in.Names(), want) {
 		t.Errorf("the inbound chain is %v, want %v", r.in.Names(), want)
 	}
 	for _, e := range r.in.Entries() {
@@ -35,8 +35,12 @@ func TestTheListIsOneAndOrdered(t *testing.T) {
 			t.Errorf("inbound %s has only one half", e.Name)
 		}
 	}
-	if want := []string{"metrics", "deadline", "identity", "retry", "attempts"}; !slices.Equal(r.out.Names(), want) {
-		t.Errorf("the outbound chain is %v, want %v", r.out.Names(), want)
+	var out []string
+	for _, e := range r.out.Entries("inventory") {
+		out = append(out, e.Name)
+	}
+	if want := []string{"metrics", "deadline", "identity", "retry", "hedge", "attempt timeout", "attempts"}; !slices.Equal(out, want) {
+		t.Errorf("the outbound chain is %v, want %v", out, want)
 	}
 	for _, e := range r.out.Entries("x") {
 		if e.Unary == nil || e.Stream == nil {

@@ -22,7 +22,9 @@ import (
 
 	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/inbound"
+	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/outbound"
+	"spillway.dev/platform/refusal"
 	"spillway.dev/platform/telemetry"
 	inventoryv1 "spillway.dev/proto/gen/spillway/inventory/v1"
 	paymentv1 "spillway.dev/proto/gen/spillway/payment/v1"
@@ -130,6 +132,8 @@ type replica struct {
 	in   *inbound.Chain
 	out  *outbound.Chain
 	addr string
+	// knobs are those of the inbound chain.
+	knobs *knobs.Set
 	// end flushes the traces.
 	end func()
 }
@@ -163,12 +167,20 @@ func start(t *testing.T, name string, ratio float64, h handlers, slots ...capaci
 			t.Fatal(err)
 		}
 	}
-	r.in, err = inbound.New(inbound.Config{DefaultDeadline: 5 * time.Second, MinimumDeadline: 5 * time.Millisecond},
-		name, r.tel.Log(), r.tel.Registry(), station)
+	refused, err := refusal.New(r.tel.Registry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.out, err = outbound.New(outbound.Config{Shave: 5 * time.Millisecond, Attempts: 3}, name, r.tel.Log(), r.tel.Registry())
+	r.knobs = knobs.NewSet()
+	r.in, err = inbound.New(inbound.Config{DefaultDeadline: 5 * time.Second, MinimumDeadline: 5 * time.Millisecond}, inbound.Replica{
+		Service: name, Log: r.tel.Log(), Registry: r.tel.Registry(), Knobs: r.knobs, Refused: refused, Station: station,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.out, err = outbound.New(outbound.Config{Shave: 5 * time.Millisecond, Attempts: 3}, outbound.Replica{
+		Service: name, Log: r.tel.Log(), Registry: r.tel.Registry(), Knobs: r.knobs, Refused: refused,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

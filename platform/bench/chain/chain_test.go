@@ -21,7 +21,9 @@ import (
 
 	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/inbound"
+	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/outbound"
+	"spillway.dev/platform/refusal"
 	"spillway.dev/platform/telemetry"
 	inventoryv1 "spillway.dev/proto/gen/spillway/inventory/v1"
 	sessionv1 "spillway.dev/proto/gen/spillway/session/v1"
@@ -91,11 +93,20 @@ func sides(tb testing.TB) []side {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	in, err := inbound.New(inbound.Config{DefaultDeadline: 5 * time.Second, MinimumDeadline: 5 * time.Millisecond}, "bench", tel.Log(), tel.Registry(), station)
+	set := knobs.NewSet()
+	refused, err := refusal.New(tel.Registry())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	out, err := outbound.New(outbound.Config{Shave: 5 * time.Millisecond, Attempts: 2}, "bench", slog.New(slog.DiscardHandler), tel.Registry())
+	in, err := inbound.New(inbound.Config{DefaultDeadline: 5 * time.Second, MinimumDeadline: 5 * time.Millisecond}, inbound.Replica{
+		Service: "bench", Log: tel.Log(), Registry: tel.Registry(), Knobs: set, Refused: refused, Station: station,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out, err := outbound.New(outbound.Config{Shave: 5 * time.Millisecond, Attempts: 2}, outbound.Replica{
+		Service: "bench", Log: slog.New(slog.DiscardHandler), Registry: tel.Registry(), Knobs: set, Refused: refused,
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
