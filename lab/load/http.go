@@ -85,6 +85,12 @@ func (h *HTTP) Checkout(ctx context.Context, req *gatewayv1.CheckoutRequest, _ .
 	return resp, h.call(ctx, http.MethodPost, "/v1/orders", req, resp)
 }
 
+// GetOrder tells what has come of an order.
+func (h *HTTP) GetOrder(ctx context.Context, req *gatewayv1.GetOrderRequest, _ ...grpc.CallOption) (*gatewayv1.GetOrderResponse, error) {
+	resp := new(gatewayv1.GetOrderResponse)
+	return resp, h.call(ctx, http.MethodGet, "/v1/orders/"+url.PathEscape(req.GetOrderId()), nil, resp)
+}
+
 // call sends one request; body may be nil. The context's outgoing metadata go as
 // headers, its deadline as Grpc-Timeout.
 func (h *HTTP) call(ctx context.Context, method, path string, body, answer proto.Message) error {

@@ -64,6 +64,10 @@ func site(t *testing.T, o *office, seen func(*http.Request)) string {
 		resp, err := o.Checkout(r.Context(), &req)
 		answer(w, resp, err)
 	})
+	mux.HandleFunc("GET /v1/orders/{order}", func(w http.ResponseWriter, r *http.Request) {
+		resp, err := o.GetOrder(r.Context(), &gatewayv1.GetOrderRequest{OrderId: r.PathValue("order")})
+		answer(w, resp, err)
+	})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if seen != nil {
 			seen(r)

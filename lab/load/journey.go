@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,7 +19,7 @@ import (
 const (
 	// SoldOut: the person came to buy and no show has a free seat.
 	SoldOut = "SOLD_OUT"
-	// OrderUnfinished: checkout was answered before the order was final.
+	// OrderUnfinished: an order was told to be in a state that is not known here.
 	OrderUnfinished = "ORDER_UNFINISHED"
 	// NothingOnSale: the gateway lists no shows, so there is nothing to do.
 	NothingOnSale = "NOTHING_ON_SALE"
@@ -34,6 +35,7 @@ type Gateway interface {
 	ListShows(context.Context, *gatewayv1.ListShowsRequest, ...grpc.CallOption) (*gatewayv1.ListShowsResponse, error)
 	GetSeatMap(context.Context, *gatewayv1.GetSeatMapRequest, ...grpc.CallOption) (*gatewayv1.GetSeatMapResponse, error)
 	Checkout(context.Context, *gatewayv1.CheckoutRequest, ...grpc.CallOption) (*gatewayv1.CheckoutResponse, error)
+	GetOrder(context.Context, *gatewayv1.GetOrderRequest, ...grpc.CallOption) (*gatewayv1.GetOrderResponse, error)
 }
 
 // PriorityHeader is the metadata in which every call says its journey's priority.
@@ -62,13 +64,14 @@ type people struct {
 }
 
 // rpcs name what requests counts.
-var rpcs = [...]string{"SignIn", "ListShows", "GetSeatMap", "Checkout"}
+var rpcs = [...]string{"SignIn", "ListShows", "GetSeatMap", "Checkout", "GetOrder"}
 
 const (
 	rpcSignIn = iota
 	rpcListShows
 	rpcGetSeatMap
 	rpcCheckout
+	rpcGetOrder
 )
 
 // person is one of the pool. The channel is a lock that can be waited for with
@@ -160,7 +163,11 @@ func (p *people) buy(ctx context.Context, a Arrival, rng *rand.Rand) error {
 		if err != nil {
 			return err
 		}
-		switch order := resp.GetOrder(); order.GetState() {
+		order, err := p.settled(ctx, resp.GetOrder(), rng)
+		if err != nil {
+			return err
+		}
+		switch order.GetState() {
 		case gatewayv1.OrderState_ORDER_STATE_CONFIRMED:
 			p.bought.Add(1)
 			p.seats.Add(int64(len(order.GetSeatIds())))
@@ -171,6 +178,33 @@ func (p *people) buy(ctx context.Context, a Arrival, rng *rand.Rand) error {
 			return problem.New(codes.Unavailable, OrderUnfinished, "order %s is not final", order.GetOrderId())
 		}
 	})
+}
+
+// Waits between two questions for an order whose charge is queued, doubling.
+const (
+	askFirst = 250 * time.Millisecond
+	askMost  = 2 * time.Second
+)
+
+// settled is the order when it is final. Where seats are reserved and paid later
+// the person asks again, less and less often, until the time is over.
+func (p *people) settled(ctx context.Context, order *gatewayv1.Order, rng *rand.Rand) (*gatewayv1.Order, error) {
+	for wait := askFirst; order.GetState() == gatewayv1.OrderState_ORDER_STATE_PENDING; wait = min(2*wait, askMost) {
+		timer := time.NewTimer(wait/2 + time.Duration(rng.Int64N(int64(wait)))) // not all who came together at a time
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+		p.requests[rpcGetOrder].Add(1)
+		resp, err := p.gateway.GetOrder(ctx, &gatewayv1.GetOrderRequest{OrderId: order.GetOrderId()})
+		if err != nil {
+			return nil, err
+		}
+		order = resp.GetOrder()
+	}
+	return order, nil
 }
 
 // signedIn calls f with the person's session, signing in first when there is

@@ -111,6 +111,50 @@ func TestLatencyCountsFromTheIntendedBegin(t *testing.T) {
 	}
 }
 
+// What is reserved is asked for until it is final, and counts then.
+func TestAReservedOrderIsAskedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		asks     int64 // until it is final
+		deadline time.Duration
+		end      gatewayv1.OrderState
+		good     bool
+	}{
+		"at the first":  {1, 10 * time.Second, gatewayv1.OrderState_ORDER_STATE_CONFIRMED, true},
+		"at the fourth": {4, 10 * time.Second, gatewayv1.OrderState_ORDER_STATE_CONFIRMED, true},
+		"refused":       {2, 10 * time.Second, gatewayv1.OrderState_ORDER_STATE_CANCELLED, false},
+		"never in time": {1 << 40, 5 * time.Second, gatewayv1.OrderState_ORDER_STATE_CONFIRMED, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				asked := make(map[string]int64)
+				p := plan{Rate: 2, For: 5 * time.Second, Seed: 1, BuyRatio: 1, People: 3, BrowseDeadline: c.deadline, BuyDeadline: c.deadline}.load()
+				r := offer(t, p, &office{
+					checkout: func(_ context.Context, req *gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error) {
+						return order(req, gatewayv1.OrderState_ORDER_STATE_PENDING, ""), nil
+					},
+					ask: func(_ context.Context, req *gatewayv1.GetOrderRequest) (*gatewayv1.GetOrderResponse, error) {
+						mu.Lock()
+						defer mu.Unlock()
+						asked[req.OrderId]++
+						state := gatewayv1.OrderState_ORDER_STATE_PENDING
+						if asked[req.OrderId] >= c.asks {
+							state = c.end
+						}
+						return &gatewayv1.GetOrderResponse{Order: &gatewayv1.Order{OrderId: req.OrderId, State: state, Reason: "CARD_DECLINED"}}, nil
+					},
+				})
+				if (r.Good == r.Offered) != c.good || !c.good && r.Good != 0 || r.Requests["Checkout"] != r.Offered {
+					t.Errorf("%d of %d good, %d checkouts; want all good: %v", r.Good, r.Offered, r.Requests["Checkout"], c.good)
+				}
+				if c.asks < 1<<40 && r.Requests["GetOrder"] != c.asks*r.Offered {
+					t.Errorf("asked %d times for %d orders, want %d for each", r.Requests["GetOrder"], r.Offered, c.asks)
+				}
+			})
+		})
+	}
+}
+
 func TestEveryOutcomeIsCountedOnce(t *testing.T) {
 	outcomes := []struct {
 		answer  func(*gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error)
@@ -130,7 +174,7 @@ func TestEveryOutcomeIsCountedOnce(t *testing.T) {
 			return order(r, gatewayv1.OrderState_ORDER_STATE_CANCELLED, "HOLD_EXPIRED"), nil
 		}, "", "HOLD_EXPIRED"},
 		{func(r *gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error) {
-			return order(r, gatewayv1.OrderState_ORDER_STATE_PENDING, ""), nil
+			return order(r, gatewayv1.OrderState_ORDER_STATE_UNSPECIFIED, ""), nil
 		}, "", OrderUnfinished},
 		{func(*gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error) {
 			return nil, status.Error(codes.DataLoss, "bare")

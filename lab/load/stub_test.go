@@ -25,6 +25,7 @@ type office struct {
 	list     func(context.Context) (*gatewayv1.ListShowsResponse, error)
 	seats    func(context.Context, *gatewayv1.GetSeatMapRequest) (*gatewayv1.GetSeatMapResponse, error)
 	checkout func(context.Context, *gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error)
+	ask      func(context.Context, *gatewayv1.GetOrderRequest) (*gatewayv1.GetOrderResponse, error)
 }
 
 func (o *office) SignIn(ctx context.Context, req *gatewayv1.SignInRequest) (*gatewayv1.SignInResponse, error) {
@@ -53,6 +54,10 @@ func (o *office) Checkout(ctx context.Context, req *gatewayv1.CheckoutRequest) (
 		return o.checkout(ctx, req)
 	}
 	return order(req, gatewayv1.OrderState_ORDER_STATE_CONFIRMED, ""), nil
+}
+
+func (o *office) GetOrder(ctx context.Context, req *gatewayv1.GetOrderRequest) (*gatewayv1.GetOrderResponse, error) {
+	return o.ask(ctx, req)
 }
 
 // house is a seat map of rows A, B, ...
@@ -120,6 +125,10 @@ func (c inProcess) GetSeatMap(ctx context.Context, req *gatewayv1.GetSeatMapRequ
 
 func (c inProcess) Checkout(ctx context.Context, req *gatewayv1.CheckoutRequest, _ ...grpc.CallOption) (*gatewayv1.CheckoutResponse, error) {
 	return c.office.Checkout(ctx, req)
+}
+
+func (c inProcess) GetOrder(ctx context.Context, req *gatewayv1.GetOrderRequest, _ ...grpc.CallOption) (*gatewayv1.GetOrderResponse, error) {
+	return c.office.GetOrder(ctx, req)
 }
 
 // steering is an engine that knows only endpoints and replicas.

@@ -240,7 +240,7 @@ func newReplica(t *testing.T, ns *natsd.Server, w *world, lease time.Duration, w
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.server = &server{store: st, saga: sg}
+	r.server = &server{store: st, saga: sg, payment: func() string { return payAtOnce }}
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	if working {

@@ -30,64 +30,72 @@ const (
 // finishes what it holds then. Most deliveries find an order in good hands or
 // final; what remains is carried on from where its replica left it.
 func (s *saga) recoverOrders(ctx context.Context) error {
+	return s.workOff(ctx, keyspace.CheckoutsStream, jetstream.ConsumerConfig{
+		Durable:       keyspace.RecoveryConsumer,
+		Description:   "Finishes checkouts whose replica is gone.",
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       3 * s.lease, // longer than s.one works on one
+		MaxDeliver:    -1,
+		MaxAckPending: recoveryPending,
+	}, recoveries, s.look)
+}
+
+// workOff takes messages of a stream until ctx ends, so many at a time, and
+// finishes what it holds then.
+func (s *saga) workOff(ctx context.Context, stream string, config jetstream.ConsumerConfig, atATime int,
+	look func(context.Context, jetstream.Msg) (again bool, wait time.Duration),
+) error {
 	if err := s.store.ensure(ctx); err != nil {
 		return err
 	}
 	setup, cancel := context.WithTimeout(ctx, natsTimeout)
 	defer cancel()
-	consumer, err := s.store.js.CreateOrUpdateConsumer(setup, keyspace.CheckoutsStream, jetstream.ConsumerConfig{
-		Durable:       keyspace.RecoveryConsumer,
-		Description:   "Finishes checkouts whose replica is gone.",
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       3 * s.lease, // longer than recoverOne works on one
-		MaxDeliver:    -1,
-		MaxAckPending: recoveryPending,
-	})
+	consumer, err := s.store.js.CreateOrUpdateConsumer(setup, stream, config)
 	if err != nil {
-		return fmt.Errorf("consumer %s: %w", keyspace.RecoveryConsumer, err)
+		return fmt.Errorf("consumer %s: %w", config.Durable, err)
 	}
 	// Few are fetched ahead: what a replica holds when it is killed waits for
 	// AckWait.
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(4*recoveries), jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(5*time.Second))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(4*atATime), jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(5*time.Second))
 	if err != nil {
-		return fmt.Errorf("consumer %s: %w", keyspace.RecoveryConsumer, err)
+		return fmt.Errorf("consumer %s: %w", config.Durable, err)
 	}
 	defer messages.Stop()
 	defer context.AfterFunc(ctx, messages.Drain)()
 
 	var working sync.WaitGroup
 	defer working.Wait()
-	slots := make(chan struct{}, recoveries)
+	slots := make(chan struct{}, atATime)
 	for {
 		msg, err := messages.Next()
 		switch {
 		case errors.Is(err, jetstream.ErrMsgIteratorClosed) && ctx.Err() != nil:
 			return nil
 		case err != nil: // boot runs the worker again, which builds all of this anew
-			return fmt.Errorf("consumer %s: %w", keyspace.RecoveryConsumer, err)
+			return fmt.Errorf("consumer %s: %w", config.Durable, err)
 		}
 		slots <- struct{}{}
 		working.Go(func() {
 			defer func() { <-slots }()
-			s.recoverOne(context.WithoutCancel(ctx), msg)
+			s.one(context.WithoutCancel(ctx), msg, look)
 		})
 	}
 }
 
-// recoverOne looks at one queued order and answers its message, in the time of
-// one lease; what is not done then is looked at again. A message that cannot be
+// one looks at one queued order and answers its message, in the time of one
+// lease; what is not done then is looked at again. A message that cannot be
 // answered comes back by itself.
-func (s *saga) recoverOne(ctx context.Context, msg jetstream.Msg) {
+func (s *saga) one(ctx context.Context, msg jetstream.Msg, look func(context.Context, jetstream.Msg) (again bool, wait time.Duration)) {
 	ctx, cancel := context.WithTimeout(ctx, s.lease)
 	defer cancel()
 	var err error
-	if again, wait := s.look(ctx, msg); again {
+	if again, wait := look(ctx, msg); again {
 		err = msg.NakWithDelay(wait)
 	} else {
 		err = msg.Ack()
 	}
 	if err != nil {
-		s.log.WarnContext(ctx, "recovery: message not answered; it will come back", "error", err)
+		s.log.WarnContext(ctx, "message not answered; it will come back", "subject", msg.Subject(), "error", err)
 	}
 }
 
@@ -118,20 +126,22 @@ func (s *saga) look(ctx context.Context, msg jetstream.Msg) (again bool, wait ti
 	case dutyAck:
 		return false, 0
 	case dutyWait:
-		return true, wait + rand.N(50*time.Millisecond)
+		// One that waits for its charge has a long lease, and may well be final
+		// before it is over.
+		return true, min(wait, 4*s.lease) + rand.N(50*time.Millisecond)
 	}
 	if rec.GetState() == confirmed {
 		return s.store.announceAgain(ctx, rec.Order, msg.Headers()) != nil, s.backoff(meta.NumDelivered)
 	}
 	err = s.store.messaging.Consume(ctx, msg.Subject(), msg.Headers(), func(ctx context.Context) error {
 		from := rec.GetState()
-		rec, err := s.takeOver(ctx, rec)
+		rec, err := s.takeOver(ctx, rec, s.now().Add(s.lease))
 		if err != nil {
 			return err
 		}
 		s.recovered.WithLabelValues(from.String()).Inc()
 		s.log.InfoContext(ctx, "recovery: order taken over", "order", id, "from", from.String())
-		_, err = s.run(ctx, rec, "", 0)
+		_, err = s.run(ctx, rec, errand{})
 		return err
 	})
 	if err != nil {

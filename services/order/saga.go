@@ -39,6 +39,8 @@ type saga struct {
 
 	finished  *prometheus.CounterVec
 	recovered *prometheus.CounterVec
+	charged   prometheus.Counter
+	backlog   prometheus.Gauge
 }
 
 func newSaga(st *store, down downstreams, lease time.Duration, now func() time.Time, log *slog.Logger, reg prometheus.Registerer) (*saga, error) {
@@ -52,20 +54,42 @@ func newSaga(st *store, down downstreams, lease time.Duration, now func() time.T
 			Name: "spillway_order_recovered_total",
 			Help: "Orders taken over from a replica that did not finish them, by the state they were found in.",
 		}, []string{"from"}),
+		charged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "spillway_order_queued_payments_total",
+			Help: "Orders taken from the queue of payments by this replica, those included that it puts back.",
+		}),
+		backlog: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "spillway_order_backlog_messages",
+			Help: "Orders on the queue of payments, of all replicas together: not yet delivered, or delivered and not acknowledged.",
+		}),
 	}
-	return s, errors.Join(reg.Register(s.finished), reg.Register(s.recovered))
+	return s, errors.Join(reg.Register(s.finished), reg.Register(s.recovered), reg.Register(s.charged), reg.Register(s.backlog))
 }
 
 // stepTimeout bounds one step, so that a replica that lives is done with it
 // before its lease is over.
 func (s *saga) stepTimeout() time.Duration { return s.lease * 3 / 5 }
 
+// errand is what a run of the saga is about.
+type errand struct {
+	// card is "" when it is not known.
+	card string
+	// extra is how long the run goes on past the caller's deadline.
+	extra time.Duration
+	// reserve ends the run when the seats are held; the order then waits for its
+	// charge until payBy.
+	reserve bool
+	// patient has a charge of which nothing is known asked for again, as long as
+	// the run lasts: payment answers the same to the same order's id.
+	patient bool
+}
+
 // run carries an order on until it is final, its time is over or another
-// replica has it, and returns the record as it is then. card is "" when it is
-// not known. An error says that the order is not final; it is on the work
-// queue. ctx is the caller's: its end stops the saga before the charge and
-// never after it; extra is how long run goes on past the caller's deadline.
-func (s *saga) run(ctx context.Context, rec record, card string, extra time.Duration) (record, error) {
+// replica has it, and returns the record as it is then. An error says that the
+// order is not final; it is on the work queue. ctx is the caller's: its end
+// stops the saga before the charge and never after it.
+func (s *saga) run(ctx context.Context, rec record, e errand) (record, error) {
+	extra := e.extra
 	if deadline, ok := ctx.Deadline(); ok {
 		extra += max(time.Until(deadline), 0)
 	}
@@ -73,12 +97,15 @@ func (s *saga) run(ctx context.Context, rec record, card string, extra time.Dura
 	defer cancel()
 	wait := againFirst
 	for {
-		do := next(rec.Order, card != "")
-		if do == stepNone {
+		do := next(rec.Order, e.card != "")
+		if do == stepNone || e.reserve && do == stepCharge {
 			return rec, nil
 		}
-		out := s.do(ctx, patience, do, rec.Order, card)
+		out := s.do(ctx, patience, do, rec.Order, e.card)
 		state, again := after(do, out)
+		if e.patient && do == stepCharge && out.verdict == unknown {
+			state, again = held, true
+		}
 		if do == stepAnnounce && !again {
 			return rec, nil
 		}
@@ -103,6 +130,12 @@ func (s *saga) run(ctx context.Context, rec record, card string, extra time.Dura
 		wait = againFirst
 		now := s.now()
 		ends := leaseAfter(rec.GetLeaseExpiresAt().AsTime(), now, s.lease)
+		switch {
+		case e.reserve && state == held:
+			ends = payBy(rec.Order)
+		case e.patient && do == stepCharge: // paid or refused: from here on it is an order like any other
+			ends = now.Add(s.lease)
+		}
 		written, err := s.store.put(patience, rec, moved(rec.Order, state, out, now, ends))
 		if err != nil {
 			return written, s.stopped(err, rec)
@@ -212,10 +245,9 @@ func (s *saga) judge(ctx context.Context, do step, o *orderv1.Order, err error, 
 	return outcome{verdict: unknown, reason: unresolved, away: missing(err, callees[unresolved])}
 }
 
-// takeOver makes an order that nobody works on this replica's own.
-func (s *saga) takeOver(ctx context.Context, rec record) (record, error) {
-	now := s.now()
-	o := moved(rec.Order, rec.GetState(), outcome{}, now, now.Add(s.lease))
+// takeOver makes an order that nobody works on this replica's own until then.
+func (s *saga) takeOver(ctx context.Context, rec record, until time.Time) (record, error) {
+	o := moved(rec.Order, rec.GetState(), outcome{}, s.now(), until)
 	o.UpdatedAt = rec.GetUpdatedAt() // the state is as old as it was
 	o.LeaseOwner = s.owner()
 	return s.store.put(ctx, rec, o)

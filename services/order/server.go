@@ -25,6 +25,8 @@ type server struct {
 	orderv1.UnimplementedOrderServiceServer
 	store *store
 	saga  *saga
+	// payment is when a card is charged: payAtOnce or payQueued.
+	payment func() string
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -71,7 +73,16 @@ func (s *server) Checkout(ctx context.Context, req *orderv1.CheckoutRequest) (*o
 		}
 	}
 	if created {
-		if rec, err = s.saga.run(ctx, rec, req.GetCardToken(), s.saga.lease); err != nil && !decided(rec.Order) {
+		queued := s.payment() == payQueued
+		if queued {
+			if rec, queued, err = s.saga.reserve(ctx, rec, req.GetCardToken()); err != nil && !decided(rec.Order) {
+				return nil, err
+			}
+		}
+		if queued {
+			return &orderv1.CheckoutResponse{Order: public(rec.Order)}, nil
+		}
+		if rec, err = s.saga.run(ctx, rec, errand{card: req.GetCardToken(), extra: s.saga.lease}); err != nil && !decided(rec.Order) {
 			return nil, err
 		}
 		return answer(rec, id)
@@ -79,6 +90,9 @@ func (s *server) Checkout(ctx context.Context, req *orderv1.CheckoutRequest) (*o
 	if !bytes.Equal(rec.GetRequestHash(), hash) {
 		return nil, problem.New(codes.FailedPrecondition, problem.IdempotencyKeyReused,
 			"this idempotency key was used for another checkout; use a new one").With("order_id", id)
+	}
+	if awaitsPayment(rec.Order) {
+		return &orderv1.CheckoutResponse{Order: public(rec.Order)}, nil
 	}
 	if !decided(rec.Order) {
 		waiting := ctx

@@ -86,7 +86,7 @@ func (s *store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	if orders := s.known(); orders != nil { // another caller was faster
 		return orders, nil
 	}
-	for _, stream := range []jetstream.StreamConfig{keyspace.Checkouts(), keyspace.Sales()} {
+	for _, stream := range []jetstream.StreamConfig{keyspace.Checkouts(), keyspace.Payments(), keyspace.Sales()} {
 		stream.Replicas = s.replicas
 		if _, err := s.js.CreateOrUpdateStream(ctx, stream); err != nil {
 			return nil, away(fmt.Errorf("stream %s: %w", stream.Name, err))
@@ -207,6 +207,11 @@ func outdated(err error) bool {
 // queue puts an order on the work queue.
 func (s *store) queue(ctx context.Context, id string) error {
 	return s.publish(ctx, keyspace.OrderOpenedSubject, &orderv1.OrderOpened{OrderId: id}, "")
+}
+
+// payLater puts an order whose seats are held on the queue of payments.
+func (s *store) payLater(ctx context.Context, id, card string) error {
+	return s.publish(ctx, keyspace.OrderHeldSubject, &orderv1.OrderHeld{OrderId: id, CardToken: card}, "")
 }
 
 // announce puts a confirmed order into the sales, once in the dedup window.

@@ -590,6 +590,63 @@ func (x *OrderOpened) GetOrderId() string {
 	return ""
 }
 
+// OrderHeld puts an order whose seats are held on the JetStream work queue
+// "orders.held", where it stays until its card is charged or the order has
+// ended otherwise. It is used while order's knob order.payment says queue.
+type OrderHeld struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// What is charged. It is a reference that the card's bank gave out, not a card
+	// number.
+	CardToken     string `protobuf:"bytes,2,opt,name=card_token,json=cardToken,proto3" json:"card_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderHeld) Reset() {
+	*x = OrderHeld{}
+	mi := &file_spillway_order_v1_order_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderHeld) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderHeld) ProtoMessage() {}
+
+func (x *OrderHeld) ProtoReflect() protoreflect.Message {
+	mi := &file_spillway_order_v1_order_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderHeld.ProtoReflect.Descriptor instead.
+func (*OrderHeld) Descriptor() ([]byte, []int) {
+	return file_spillway_order_v1_order_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OrderHeld) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *OrderHeld) GetCardToken() string {
+	if x != nil {
+		return x.CardToken
+	}
+	return ""
+}
+
 var File_spillway_order_v1_order_proto protoreflect.FileDescriptor
 
 const file_spillway_order_v1_order_proto_rawDesc = "" +
@@ -635,7 +692,11 @@ const file_spillway_order_v1_order_proto_rawDesc = "" +
 	"\famount_cents\x18\x05 \x01(\x03R\vamountCents\x12=\n" +
 	"\fconfirmed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vconfirmedAt\"(\n" +
 	"\vOrderOpened\x12\x19\n" +
-	"\border_id\x18\x01 \x01(\tR\aorderId*\xc0\x01\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\"J\n" +
+	"\tOrderHeld\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x12\"\n" +
+	"\n" +
+	"card_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\tcardToken*\xc0\x01\n" +
 	"\n" +
 	"OrderState\x12\x1b\n" +
 	"\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -664,7 +725,7 @@ func file_spillway_order_v1_order_proto_rawDescGZIP() []byte {
 }
 
 var file_spillway_order_v1_order_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_spillway_order_v1_order_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_spillway_order_v1_order_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_spillway_order_v1_order_proto_goTypes = []any{
 	(OrderState)(0),               // 0: spillway.order.v1.OrderState
 	(*CheckoutRequest)(nil),       // 1: spillway.order.v1.CheckoutRequest
@@ -674,16 +735,17 @@ var file_spillway_order_v1_order_proto_goTypes = []any{
 	(*Order)(nil),                 // 5: spillway.order.v1.Order
 	(*OrderPaid)(nil),             // 6: spillway.order.v1.OrderPaid
 	(*OrderOpened)(nil),           // 7: spillway.order.v1.OrderOpened
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*OrderHeld)(nil),             // 8: spillway.order.v1.OrderHeld
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_spillway_order_v1_order_proto_depIdxs = []int32{
 	5, // 0: spillway.order.v1.CheckoutResponse.order:type_name -> spillway.order.v1.Order
 	5, // 1: spillway.order.v1.GetOrderResponse.order:type_name -> spillway.order.v1.Order
 	0, // 2: spillway.order.v1.Order.state:type_name -> spillway.order.v1.OrderState
-	8, // 3: spillway.order.v1.Order.lease_expires_at:type_name -> google.protobuf.Timestamp
-	8, // 4: spillway.order.v1.Order.created_at:type_name -> google.protobuf.Timestamp
-	8, // 5: spillway.order.v1.Order.updated_at:type_name -> google.protobuf.Timestamp
-	8, // 6: spillway.order.v1.OrderPaid.confirmed_at:type_name -> google.protobuf.Timestamp
+	9, // 3: spillway.order.v1.Order.lease_expires_at:type_name -> google.protobuf.Timestamp
+	9, // 4: spillway.order.v1.Order.created_at:type_name -> google.protobuf.Timestamp
+	9, // 5: spillway.order.v1.Order.updated_at:type_name -> google.protobuf.Timestamp
+	9, // 6: spillway.order.v1.OrderPaid.confirmed_at:type_name -> google.protobuf.Timestamp
 	1, // 7: spillway.order.v1.OrderService.Checkout:input_type -> spillway.order.v1.CheckoutRequest
 	3, // 8: spillway.order.v1.OrderService.GetOrder:input_type -> spillway.order.v1.GetOrderRequest
 	2, // 9: spillway.order.v1.OrderService.Checkout:output_type -> spillway.order.v1.CheckoutResponse
@@ -706,7 +768,7 @@ func file_spillway_order_v1_order_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spillway_order_v1_order_proto_rawDesc), len(file_spillway_order_v1_order_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
