@@ -12,13 +12,13 @@ import (
 const wanted = `offered_per_s goodput_per_s goodput_ratio shed_ratio p50_ms p99_ms p999_ms overload_seconds
 	recovery_seconds amplification.SERVICE peak_pressure.SERVICE lost_requests double_executions scaling_actions
 	replica_seconds node_seconds theta_u theta_o tau_u tau_o instability quota_breaches sessions_lost load_skew
-	goodput_ratio.PRIORITY`
+	goodput_ratio.PRIORITY rise_goodput_ratio fault_amplification.SERVICE`
 
 // full is a recording that has what every measure needs.
 func full() *Recording {
 	calls := steps(0, 10)
 	return &Recording{
-		Duration: 100, Rate: steps(0, 10), Mix: map[string]float64{"buy": 1},
+		Duration: 100, Rate: steps(0, 10, 50, 20), Mix: map[string]float64{"buy": 1},
 		Load: []Load{
 			{T: 0, Dur: 50, Counts: Counts{Offered: 9, Good: 9}, ByPriority: map[string]Counts{"critical": {Offered: 9, Good: 9}}},
 			{T: 50, Dur: 50, Counts: Counts{Offered: 9, Good: 9}},
@@ -29,7 +29,7 @@ func full() *Recording {
 			Ready: steps(0, 2), Running: steps(0, 2), CapacityOfOne: 10, Visits: map[string]float64{"buy": 1},
 			Replicas: []Replica{{To: 100, Calls: calls}, {To: 100, Calls: calls}},
 		}},
-		Nodes: steps(0, 1), Faults: []Window{{50, 50, "kill order"}},
+		Nodes: steps(0, 1), Faults: []Window{{50, 60, "pause order"}},
 		Lost: new(int64), Doubles: new(int64), SessionsLost: new(int64), QuotaBreaches: new(int64),
 	}
 }

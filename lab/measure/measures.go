@@ -10,6 +10,7 @@ func Measures(r *Recording) map[string]float64 {
 	pressure(r, out)
 	amplification(r, out)
 	recovery(r, out)
+	rise(r, out)
 	scaling(r, out)
 	cost(r, out)
 	elasticity(r, out)

@@ -69,6 +69,18 @@ func TestAmplificationOfTwoCallers(t *testing.T) {
 	has(t, Measures(r), map[string]float64{"amplification.inventory": 1.5, "amplification.order": 2})
 }
 
+func TestAmplificationUnderFault(t *testing.T) {
+	// Two attempts of each call in the fault, one outside; a kill has no duration,
+	// and the fault that does not end counts to the end.
+	r := &Recording{
+		Warmup: 10, Duration: 100, Faults: []Window{{From: 20, To: 30}, {From: 50, To: 50}, {From: 90, To: 100}},
+		Services: []Service{{Name: "order", Calls: steps(0, 1), Attempts: steps(0, 1, 20, 2, 30, 1, 90, 4)}},
+	}
+	has(t, Measures(r), map[string]float64{"fault_amplification.order": 3, "amplification.order": (90 + 10 + 30) / 90.0})
+	r.Faults = nil
+	has(t, Measures(r), map[string]float64{"fault_amplification.order": unknown})
+}
+
 func TestAmplificationSurvivesACycle(t *testing.T) {
 	r := &Recording{
 		Duration: 10,
