@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,8 @@ type Set struct {
 	mu    sync.Mutex
 	knobs []knob // in the order of declaration
 	value *prometheus.Desc
+
+	replicas atomic.Int64
 }
 
 var _ prometheus.Collector = (*Set)(nil)
@@ -144,6 +147,17 @@ func (s *Set) Declared() []*knobv1.Knob {
 		out[i] = k.declaration()
 	}
 	return out
+}
+
+// Replicas is how many replicas the service has, this one included once it is ready, as the control plane last said it;
+// 0 while it has not. Replicas that drain are counted: their calls under way still call others.
+func (s *Set) Replicas() int { return int(s.replicas.Load()) }
+
+// SetReplicas takes the control plane's word on Replicas. 0, from one that does not tell, leaves what is known.
+func (s *Set) SetReplicas(n int) {
+	if n > 0 {
+		s.replicas.Store(int64(n))
+	}
 }
 
 // Describe implements prometheus.Collector.

@@ -11,6 +11,9 @@ const (
 	DeadlineTooShort = "DEADLINE_TOO_SHORT"
 	// DeadlineExceeded (DeadlineExceeded, retryable): the time ran out while the work was under way; its outcome is unknown.
 	DeadlineExceeded = "DEADLINE_EXCEEDED"
+	// AttemptTimeout (DeadlineExceeded, retryable): one attempt of a call took longer than an attempt may; its outcome is
+	// unknown.
+	AttemptTimeout = "ATTEMPT_TIMEOUT"
 	// Canceled (Canceled): the caller gave up.
 	Canceled = "CANCELED"
 	// InvalidArgument (InvalidArgument): the request breaks a rule of its contract; metadata "field" names the field where
@@ -29,6 +32,12 @@ const (
 	ShowUnknown = "SHOW_UNKNOWN"
 	// Overloaded (ResourceExhausted, retryable): refused on purpose to protect the replica.
 	Overloaded = "OVERLOADED"
+	// RateLimited (ResourceExhausted, retryable): more calls came than a rate limit allows; metadata "limit" says whose:
+	// service or person.
+	RateLimited = "RATE_LIMITED"
+	// BreakerOpen (Unavailable, retryable at the edge): calls to a dependency are stopped for a while, since most of the last
+	// ones failed. No hop sends such a call again.
+	BreakerOpen = "BREAKER_OPEN"
 	// Internal (Internal): a fault of the server; its log has the cause.
 	Internal = "INTERNAL"
 )
