@@ -2,34 +2,19 @@ package main
 
 import (
 	"context"
-	"strings"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 
 	"spillway.dev/platform/problem"
+	"spillway.dev/platform/session"
 	sessionv1 "spillway.dev/proto/gen/spillway/session/v1"
 )
 
 // maxTokenBytes is what the session service's contract takes. A longer token is no token.
 const maxTokenBytes = 128
 
-// bearer gives the session token of a call, "" when it has none. Two different ones are as good as none: which of them
-// counts would depend on who asks.
-func bearer(ctx context.Context) string {
-	token := ""
-	for _, v := range metadata.ValueFromIncomingContext(ctx, "authorization") {
-		scheme, t, ok := strings.Cut(v, " ")
-		if !ok || !strings.EqualFold(scheme, "Bearer") {
-			continue
-		}
-		if t = strings.TrimSpace(t); token != "" && t != token {
-			return ""
-		}
-		token = t
-	}
-	return token
-}
+// bearer gives the session token of a call, "" when it has none.
+func bearer(ctx context.Context) string { return string(session.Bearer(ctx)) }
 
 // required gives the session token of a call that cannot do without.
 func required(ctx context.Context) (string, error) {
