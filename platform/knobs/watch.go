@@ -20,8 +20,8 @@ const (
 	mostWait  = time.Second
 )
 
-// Watch declares set's knobs to the control plane at conn, and applies every snapshot of values that it sends for
-// service, until ctx ends. instance tells the service's replicas apart. first is called once, after the first snapshot
+// Watch declares set's knobs to the control plane at conn, and applies every snapshot that it sends for service, of values
+// and of how many replicas there are, until ctx ends. instance tells the service's replicas apart. first is called once, after the first snapshot
 // was applied.
 //
 // A watch that ends is begun again, for ever; until then the knobs keep their values. While conn cannot connect,
@@ -88,6 +88,8 @@ func (w *watch) once(ctx context.Context) (heard bool, err error) {
 			w.last = values
 			w.log.Info("knobs are set", "values", values)
 		}
+		// First the replicas: a value that comes with them may be a share among them.
+		w.set.SetReplicas(int(snapshot.GetReplicas()))
 		if err := w.set.Apply(values); err != nil {
 			w.log.Error("a knob keeps its value", "error", err)
 		}

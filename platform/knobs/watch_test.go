@@ -249,3 +249,40 @@ func TestWatchTriesAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestReplicasComeWithTheValues: whoever acts on a value finds the number of replicas that came with it, and a control
+// plane that does not tell leaves what is known.
+func TestReplicasComeWithTheValues(t *testing.T) {
+	c, r := newControl(t), newReplica()
+	c.start()
+	set := func(quota string, ports ...uint32) {
+		t.Helper()
+		service := mesh.Service{Name: "order"}
+		for _, port := range ports {
+			service.Endpoints = append(service.Endpoints, mesh.Endpoint{Address: "127.0.0.1", Port: port})
+		}
+		if err := c.plane.Set(mesh.State{Services: []mesh.Service{service}, Knobs: map[string]map[string]string{"order": {"bank.quota_per_second": quota}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := make(chan int, 10)
+	r.quota.OnChange(func(int64) { seen <- r.set.Replicas() })
+	if got := r.set.Replicas(); got != 0 {
+		t.Errorf("before the first word there are %d replicas, want 0", got)
+	}
+	set("1", 1, 2)
+	watch(t, c.address, r)
+	if got := <-seen; got != 2 {
+		t.Errorf("with the first value came %d replicas, want 2", got)
+	}
+	set("2", 1, 2, 3)
+	if got := <-seen; got != 3 {
+		t.Errorf("with the second value came %d replicas, want 3", got)
+	}
+	set("2", 1)
+	eventually(t, "the number alone to arrive", func() bool { return r.set.Replicas() == 1 })
+	set("3")
+	if got := <-seen; got != 1 {
+		t.Errorf("told of none, it takes %d replicas, want the 1 known", got)
+	}
+}

@@ -70,18 +70,22 @@ func (c *ControlPlane) Set(state State) error {
 	first := c.services == nil
 	var changed []Service
 	var gone []string
+	resized := false
 	for name, service := range next {
-		if old, ok := c.services[name]; !ok || !old.equal(service) {
+		old, ok := c.services[name]
+		if !ok || !old.equal(service) {
 			changed = append(changed, service)
 		}
+		resized = resized || len(old.Endpoints) != len(service.Endpoints)
 	}
 	for name := range c.services {
 		if _, ok := next[name]; !ok {
 			gone = append(gone, name)
+			resized = true
 		}
 	}
 	c.services = next
-	c.knobs.set(state.Knobs)
+	c.knobs.set(state.Knobs, resized)
 	if first {
 		close(c.loaded)
 	}

@@ -18,16 +18,21 @@ import (
 // changed once they are here.
 type knobValues struct {
 	byService map[string]map[string]string
-	changed   chan struct{} // closed and replaced when any value changes
+	changed   chan struct{} // closed and replaced when any value changes, or any number of replicas
 }
 
-func (v *knobValues) set(next map[string]map[string]string) {
-	if maps.EqualFunc(v.byService, next, maps.Equal) {
+// set takes the values in force. resized says that a service has more or fewer replicas than before, which goes the same
+// way.
+func (v *knobValues) set(next map[string]map[string]string, resized bool) {
+	same := maps.EqualFunc(v.byService, next, maps.Equal)
+	if same && !resized {
 		return
 	}
-	v.byService = make(map[string]map[string]string, len(next))
-	for service, values := range next {
-		v.byService[service] = maps.Clone(values)
+	if !same {
+		v.byService = make(map[string]map[string]string, len(next))
+		for service, values := range next {
+			v.byService[service] = maps.Clone(values)
+		}
 	}
 	close(v.changed)
 	v.changed = make(chan struct{})
@@ -54,17 +59,16 @@ func (s *knobServer) WatchKnobs(request *knobv1.WatchKnobsRequest, stream grpc.S
 	c.declare(service, request.GetKnobs())
 	c.metrics.watchers.WithLabelValues(service).Inc()
 	defer c.metrics.watchers.WithLabelValues(service).Dec()
-	var sent map[string]string // nil before the first
+	var sent *knobv1.WatchKnobsResponse // nil before the first
 	for {
 		c.mu.Lock()
 		values, changed := c.knobs.byService[service], c.knobs.changed
+		replicas := uint32(len(c.services[service].Endpoints))
 		c.mu.Unlock()
-		if sent == nil || !maps.Equal(sent, values) {
-			if err := stream.Send(&knobv1.WatchKnobsResponse{Values: values}); err != nil {
+		if sent == nil || sent.GetReplicas() != replicas || !maps.Equal(sent.GetValues(), values) {
+			sent = &knobv1.WatchKnobsResponse{Values: values, Replicas: replicas}
+			if err := stream.Send(sent); err != nil {
 				return err
-			}
-			if sent = values; sent == nil {
-				sent = map[string]string{}
 			}
 		}
 		select {

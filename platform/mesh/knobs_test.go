@@ -177,3 +177,52 @@ func TestBadKnobRequestsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestReplicasAreTold: a replica hears how many of its kind there are, with its values and at every change of the number,
+// and at no other change of the endpoints.
+func TestReplicasAreTold(t *testing.T) {
+	plane := newPlane(t)
+	set := func(quota string, orders ...Endpoint) {
+		t.Helper()
+		if err := plane.Set(State{
+			Services: []Service{{Name: "order", Endpoints: orders}, {Name: "bank"}},
+			Knobs:    map[string]map[string]string{"order": {"quota": quota}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(port uint32) Endpoint { return Endpoint{Address: "127.0.0.1", Port: port} }
+	set("1", at(1))
+	client := knobClient(t, serve(t, plane, listen(t)))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	stream, err := client.WatchKnobs(ctx, &knobv1.WatchKnobsRequest{Service: "order", Instance: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(replicas uint32, quota string) {
+		t.Helper()
+		snapshot, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if snapshot.GetReplicas() != replicas || snapshot.GetValues()["quota"] != quota {
+			t.Errorf("told %v, want %d replicas and a quota of %s", snapshot, replicas, quota)
+		}
+	}
+	next(1, "1")
+	set("1", at(1), at(2), at(3))
+	next(3, "1")
+	draining := at(2)
+	draining.Draining = true
+	set("1", at(4), draining, at(3)) // still three, one of which finishes what it has
+	set("2", at(4), at(3))           // so that this is the next word
+	next(2, "2")
+	set("2")
+	next(0, "2")
+	// A service that the mesh does not have has no replicas either.
+	if err := plane.Set(State{Services: []Service{{Name: "bank"}}, Knobs: map[string]map[string]string{"order": {"quota": "3"}}}); err != nil {
+		t.Fatal(err)
+	}
+	next(0, "3")
+}

@@ -251,7 +251,10 @@ type WatchKnobsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Every value that is set, by the knob's name. A knob that is not in it has
 	// its default.
-	Values        map[string]string `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Values map[string]string `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How many replicas the service has that serve or drain; a replica that
+	// starts is not counted. 0 when the control plane does not know.
+	Replicas      uint32 `protobuf:"varint,2,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -291,6 +294,13 @@ func (x *WatchKnobsResponse) GetValues() map[string]string {
 		return x.Values
 	}
 	return nil
+}
+
+func (x *WatchKnobsResponse) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
 }
 
 type ListKnobsRequest struct {
@@ -506,9 +516,10 @@ const file_spillway_knob_v1_knob_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\aservice\x12&\n" +
 	"\binstance\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xfd\x01R\binstance\x127\n" +
-	"\x05knobs\x18\x03 \x03(\v2\x16.spillway.knob.v1.KnobB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01R\x05knobs\"\x99\x01\n" +
+	"\x05knobs\x18\x03 \x03(\v2\x16.spillway.knob.v1.KnobB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01R\x05knobs\"\xb5\x01\n" +
 	"\x12WatchKnobsResponse\x12H\n" +
-	"\x06values\x18\x01 \x03(\v20.spillway.knob.v1.WatchKnobsResponse.ValuesEntryR\x06values\x1a9\n" +
+	"\x06values\x18\x01 \x03(\v20.spillway.knob.v1.WatchKnobsResponse.ValuesEntryR\x06values\x12\x1a\n" +
+	"\breplicas\x18\x02 \x01(\rR\breplicas\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +

@@ -32,7 +32,8 @@ const (
 // whoever steers the mesh lists what can be set.
 type KnobServiceClient interface {
 	// WatchKnobs declares the knobs of a replica and streams the values that are
-	// set for its service: all of them at once, and again at every change.
+	// set for its service and how many replicas it has: all of it at once, and
+	// again at every change.
 	WatchKnobs(ctx context.Context, in *WatchKnobsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchKnobsResponse], error)
 	// ListKnobs lists what the replicas that watch have declared, with the value
 	// that is set.
@@ -85,7 +86,8 @@ func (c *knobServiceClient) ListKnobs(ctx context.Context, in *ListKnobsRequest,
 // whoever steers the mesh lists what can be set.
 type KnobServiceServer interface {
 	// WatchKnobs declares the knobs of a replica and streams the values that are
-	// set for its service: all of them at once, and again at every change.
+	// set for its service and how many replicas it has: all of it at once, and
+	// again at every change.
 	WatchKnobs(*WatchKnobsRequest, grpc.ServerStreamingServer[WatchKnobsResponse]) error
 	// ListKnobs lists what the replicas that watch have declared, with the value
 	// that is set.
