@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/criticality"
 	"spillway.dev/platform/identity"
+	"spillway.dev/platform/inbound/queue"
 	"spillway.dev/platform/problem"
 	"spillway.dev/platform/telemetry"
 )
@@ -95,30 +97,41 @@ func recovered(log *slog.Logger) Named {
 	return Named{"recovery", recovery.UnaryServerInterceptor(handle), recovery.StreamServerInterceptor(handle)}
 }
 
-func capacityUnary(station *capacity.Station) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		if err := visit(ctx, station); err != nil {
-			return nil, err
-		}
-		return handler(ctx, req)
-	}
-}
-
-func capacityStream(station *capacity.Station) grpc.StreamServerInterceptor {
-	return func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		if err := visit(ss.Context(), station); err != nil {
-			return err
-		}
-		return handler(srv, ss)
-	}
-}
-
-// visit spends the call's time in the station, counted from its arrival.
-func visit(ctx context.Context, station *capacity.Station) error {
+// waiting is how long a call that arrives at arrival would wait for a slot: in line, and then in the station.
+func waiting(station *capacity.Station, line *queue.Queue, arrival time.Time) time.Duration {
 	if station == nil {
+		return 0
+	}
+	return line.Wait(arrival) + station.Wait(arrival)
+}
+
+// slots spends a call's time in the station, counted from its arrival, and lets the next in line have the slot then,
+// whatever the handler still does.
+type slots struct {
+	station *capacity.Station
+	line    *queue.Queue
+}
+
+func (s slots) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := s.visit(ctx); err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+func (s slots) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := s.visit(ss.Context()); err != nil {
+		return err
+	}
+	return handler(srv, ss)
+}
+
+func (s slots) visit(ctx context.Context) error {
+	if s.station == nil {
 		return nil
 	}
-	_, err := station.Serve(ctx, telemetry.Arrival(ctx))
+	visit, err := s.station.Serve(ctx, telemetry.Arrival(ctx))
+	s.line.Leave(ctx, visit.Lateness)
 	if errors.Is(err, capacity.ErrTooLate) {
 		return problem.New(codes.DeadlineExceeded, problem.DeadlineTooShort,
 			"all slots are taken for longer than the time left; give more time, or try later").Retry(0).Because(err)

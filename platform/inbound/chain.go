@@ -19,8 +19,11 @@ import (
 
 	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/identity"
+	"spillway.dev/platform/inbound/concurrency"
 	"spillway.dev/platform/inbound/deadline"
 	"spillway.dev/platform/inbound/logging"
+	"spillway.dev/platform/inbound/queue"
+	"spillway.dev/platform/inbound/shed"
 	"spillway.dev/platform/inbound/validation"
 	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/refusal"
@@ -97,6 +100,20 @@ func New(cfg Config, r Replica) (*Chain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inbound: %w", err)
 	}
+	station := r.Station
+	line, err := queue.New(r.Knobs, r.Registry, r.Refused, station)
+	if err != nil {
+		return nil, fmt.Errorf("inbound: %w", err)
+	}
+	wait := func(arrival time.Time) time.Duration { return waiting(station, line, arrival) }
+	shedder, err := shed.New(r.Knobs, r.Registry, r.Refused, wait)
+	if err != nil {
+		return nil, fmt.Errorf("inbound: %w", err)
+	}
+	limiter, err := concurrency.New(r.Knobs, r.Registry, r.Refused, station, wait)
+	if err != nil {
+		return nil, fmt.Errorf("inbound: %w", err)
+	}
 	rules := validation.New()
 	limits := deadline.Config{Default: cfg.DefaultDeadline, Minimum: cfg.MinimumDeadline, Refuse: cfg.RefuseLate}
 	metrics, lines := calls.Peer(identity.Caller), logging.New(r.Log)
@@ -111,9 +128,13 @@ func New(cfg Config, r Replica) (*Chain, error) {
 		// like any failure.
 		recovered(r.Log),
 		{"deadline", limits.Unary, limits.Stream},
-		// Before capacity: what is refused takes no slot.
+		// Before validation: what is shed costs as little as can be.
+		{"shed", shedder.Unary, shedder.Stream},
+		// Before what takes a place: a request that is not valid takes none.
 		{"validation", rules.Unary, rules.Stream},
-		{"capacity", capacityUnary(r.Station), capacityStream(r.Station)},
+		{"concurrency", limiter.Unary, limiter.Stream},
+		{"queue", line.Unary, line.Stream},
+		{"capacity", slots{station, line}.unary, slots{station, line}.stream},
 	}}
 	for i, e := range chain.entries {
 		if !slices.Contains(everyCall, e.Name) {

@@ -27,7 +27,7 @@ import (
 
 func TestTheListIsOneAndOrdered(t *testing.T) {
 	r := start(t, "session", 0, handlers{})
-	if want := []string{"identity", "criticality", "logging", "metrics", "recovery", "deadline", "validation", "capacity"}; !slices.Equal(r.in.Names(), want) {
+	if want := []string{"identity", "criticality", "logging", "metrics", "recovery", "deadline", "shed", "validation", "concurrency", "queue", "capacity"}; !slices.Equal(r.in.Names(), want) {
 		t.Errorf("the inbound chain is %v, want %v", r.in.Names(), want)
 	}
 	for _, e := range r.in.Entries() {
@@ -39,7 +39,7 @@ func TestTheListIsOneAndOrdered(t *testing.T) {
 	for _, e := range r.out.Entries("inventory") {
 		out = append(out, e.Name)
 	}
-	if want := []string{"metrics", "deadline", "identity", "retry", "hedge", "attempt timeout", "attempts"}; !slices.Equal(out, want) {
+	if want := []string{"metrics", "deadline", "identity", "retry", "hedge", "breaker", "pacing", "bulkhead", "attempt timeout", "attempts"}; !slices.Equal(out, want) {
 		t.Errorf("the outbound chain is %v, want %v", out, want)
 	}
 	for _, e := range r.out.Entries("x") {

@@ -1,0 +1,119 @@
+package shed
+
+import (
+	"time"
+
+	"spillway.dev/platform/criticality"
+)
+
+const (
+	// alpha is the least share of the admitted calls that a step down turns away, beta the share of all calls by which the
+	// first step up lets in more. Both are DAGOR's.
+	alpha = 0.05
+	beta  = 0.01
+	// A window ends after shortest if enough calls came in it, and after longest anyhow.
+	shortest = 100 * time.Millisecond
+	longest  = time.Second
+	enough   = 20
+	// keep is the share of the histogram that is kept from one window to the next. Some windows together hold enough calls
+	// to tell how priorities are spread.
+	keep = 0.8
+	// settle is the time within which a wait that falls must be on its way to the target for the level to stay.
+	settle = time.Second
+	// all is the level at which nobody is turned away.
+	all = criticality.Ranks
+)
+
+// level decides whom to admit: the calls whose rank is below it. All times are arguments; it is not safe for concurrent
+// use.
+type level struct {
+	// admit is the number of ranks that are let in, 1 to all.
+	admit int
+	// calls is how many calls of each rank came lately, those longer ago counting less.
+	calls [all]float64
+
+	begin time.Time // of this window; zero before the first call
+	n     int       // calls in this window
+	waits time.Duration
+	// mean is the mean wait in the last window.
+	mean time.Duration
+	// calm is how many windows in a row were without overload.
+	calm int
+}
+
+func newLevel() *level { return &level{admit: all} }
+
+// arrive decides on a call that comes at now, when the wait for a slot is wait.
+func (l *level) arrive(now time.Time, rank int, wait, target time.Duration) bool {
+	if l.begin.IsZero() {
+		l.begin = now
+	}
+	if span := now.Sub(l.begin); span >= longest || span >= shortest && l.n >= enough {
+		l.end(now, span, target)
+	}
+	l.n++
+	l.waits += max(0, wait)
+	l.calls[rank]++
+	return rank < l.admit
+}
+
+// end closes a window that lasted for span and moves the level.
+func (l *level) end(now time.Time, span, target time.Duration) {
+	// One window without calls is as good as many: whoever came before them has been served.
+	idle := span >= 2*longest
+	before, mean := l.mean, time.Duration(0)
+	if !idle {
+		mean = l.waits / time.Duration(max(1, l.n))
+	}
+	switch grown := mean - before; {
+	case mean <= target:
+		l.calm++
+		l.up(idle)
+	case l.calm == 0 && grown < 0 && -grown.Seconds() >= (before-target).Seconds()*min(1, span.Seconds()/settle.Seconds()):
+		// On its way down, and fast enough.
+	default:
+		l.calm = 0
+		l.down(max(0, grown.Seconds()/span.Seconds()))
+	}
+	l.begin, l.n, l.waits, l.mean = now, 0, 0, mean
+	for rank := range l.calls {
+		l.calls[rank] *= keep
+	}
+}
+
+// down turns away alpha of the calls that are admitted, and more when the wait has grown by growth seconds a second: then
+// 1 + growth times as much was admitted as could be served. Critical calls are turned away only by a step of its own, once
+// there is nobody else to turn away.
+func (l *level) down(growth float64) {
+	lowest := 1
+	if l.admit > criticality.Bands {
+		lowest = criticality.Bands
+	}
+	admitted := l.below(l.admit)
+	for want := admitted * (1 - alpha) / (1 + growth); l.admit > lowest && admitted > want; {
+		l.admit--
+		admitted -= l.calls[l.admit]
+	}
+}
+
+// up lets in beta of all calls more, twice and three times that and so on from one calm window to the next.
+func (l *level) up(idle bool) {
+	total := l.below(all)
+	if idle || total == 0 {
+		l.admit = all
+		return
+	}
+	admitted := l.below(l.admit)
+	for want := admitted + float64(l.calm)*beta*total; l.admit < all && admitted < want; {
+		admitted += l.calls[l.admit]
+		l.admit++
+	}
+}
+
+// below is how many of the late calls have a rank below rank.
+func (l *level) below(rank int) (sum float64) {
+	for _, n := range l.calls[:rank] {
+		sum += n
+	}
+	return sum
+}
