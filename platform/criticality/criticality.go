@@ -121,12 +121,16 @@ func From(ctx context.Context) (Class, Band) {
 	return Standard, 0
 }
 
-// FromIncoming returns a server's context with the priority that came with the call.
+// FromIncoming returns a server's context with the priority that came with the call. One that ctx has already stays: the
+// edge gives priorities by itself.
 //
 // A call without one, or with one that is malformed or given more than once, is Standard with a band drawn by chance, and
 // wellFormed tells which: a priority is advice for bad times, so a mistake in it is no reason to refuse a call in good
 // ones; and by chance, so that of such calls too a share is shed and not all or none.
 func FromIncoming(ctx context.Context) (_ context.Context, wellFormed bool) {
+	if ctx.Value(key{}) != nil {
+		return ctx, true
+	}
 	values := metadata.ValueFromIncomingContext(ctx, Header)
 	if len(values) == 1 {
 		if class, band, ok := Parse(values[0]); ok {

@@ -94,7 +94,15 @@ func (r *replicas) mesh() *mesh {
 	}
 }
 
-var sticky = regexp.MustCompile(`^[0-9a-f]{16}\.`)
+var sticky = regexp.MustCompile(`^standard-[0-9a-f]{8}\.([0-9a-f]{16})\.`)
+
+// keyOf is the affinity key within a token, "" when there is none.
+func keyOf(token string) string {
+	if found := sticky.FindStringSubmatch(token); found != nil {
+		return found[1]
+	}
+	return ""
+}
 
 func TestASessionStaysWithItsReplica(t *testing.T) {
 	r := &replicas{known: map[string]string{}}
@@ -104,9 +112,9 @@ func TestASessionStaysWithItsReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !sticky.MatchString(in.GetToken()) || !strings.HasSuffix(in.GetToken(), token) {
-		t.Fatalf("the token is %q, want a key, a dot and the session's own", in.GetToken())
+		t.Fatalf("the token is %q, want a claim, a key and the session's own, with dots between", in.GetToken())
 	}
-	key := in.GetToken()[:16]
+	key := keyOf(in.GetToken())
 	seatMap := func(token string) error {
 		_, err := g.rpc.GetSeatMap(bearing(t.Context(), token), &gatewayv1.GetSeatMapRequest{ShowId: "opening-night"})
 		return err
@@ -134,7 +142,7 @@ func TestASessionStaysWithItsReplica(t *testing.T) {
 		}
 	}
 	other, err := g.rpc.SignIn(t.Context(), &gatewayv1.SignInRequest{PersonId: "bob"})
-	if err != nil || other.GetToken()[:16] == key {
+	if err != nil || keyOf(other.GetToken()) == key {
 		t.Errorf("another person got %q, %v, want another key", other.GetToken(), err)
 	}
 
@@ -172,8 +180,8 @@ func TestAffinityOverHTTP(t *testing.T) {
 		}
 	}
 	for i, got := range r.seen() {
-		if got != body.Token[:16] {
-			t.Errorf("call %d carries %q, want %q", i, got, body.Token[:16])
+		if got != keyOf(body.Token) {
+			t.Errorf("call %d carries %q, want %q", i, got, keyOf(body.Token))
 		}
 	}
 }
@@ -194,9 +202,9 @@ func TestAffinityFromOutsideIsDropped(t *testing.T) {
 			}
 			want := ""
 			if on == "true" {
-				want = in.GetToken()[:16]
-			} else if in.GetToken() != token {
-				t.Errorf("without affinity the token is %q, want the session's own", in.GetToken())
+				want = keyOf(in.GetToken())
+			} else if in.GetToken() != claimOf("ann").join(token) {
+				t.Errorf("without affinity the token is %q, want a claim and the session's own", in.GetToken())
 			}
 			if got := r.seen(); !slices.Equal(got, []string{want, want}) {
 				t.Errorf("the calls carry %q, want %q", got, want)

@@ -14,7 +14,7 @@ import (
 const maxDeadline = 10 * time.Second
 
 // edge registers a service so that its calls are brought within the edge's rules before the server's chain sees them:
-// metadata that only services may send is dropped, and deadlines are capped.
+// metadata that only services may send is dropped, deadlines are capped, and the call gets its priority.
 type edge struct{ grpc.ServiceRegistrar }
 
 // RegisterService registers a copy of desc with every unary handler wrapped. GatewayService has no streams.
@@ -36,12 +36,12 @@ func within(next grpc.MethodHandler) grpc.MethodHandler {
 			ctx, cancel = context.WithTimeout(ctx, maxDeadline)
 			defer cancel()
 		}
-		return next(srv, ctx, dec, chain)
+		return next(srv, ctx, dec, prioritized(chain))
 	}
 }
 
-// meshPrefix begins every metadata key by which services of the mesh speak to each other: who calls now, priorities and
-// deadlines as they come to be. From outside they are forgeries.
+// meshPrefix begins every metadata key by which services of the mesh speak to each other, such as who calls and how urgent
+// it is. From outside they are forgeries.
 const meshPrefix = "x-spillway-"
 
 // outside returns ctx without the mesh's own metadata. boot has dropped the caller's name already; this holds for whatever

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"spillway.dev/platform/criticality"
 	"spillway.dev/platform/problem"
 	catalogv1 "spillway.dev/proto/gen/spillway/catalog/v1"
 	gatewayv1 "spillway.dev/proto/gen/spillway/gateway/v1"
@@ -301,9 +302,13 @@ func TestForgedMeshMetadata(t *testing.T) {
 		t.Helper()
 		md := <-seen
 		for k, v := range md {
-			if strings.HasPrefix(k, meshPrefix) && (k != "x-spillway-caller" || !slices.Equal(v, []string{"gateway"})) {
+			if strings.HasPrefix(k, meshPrefix) && k != "x-spillway-caller" && k != criticality.Header {
 				t.Errorf("catalog was told %s: %v", k, v)
 			}
+		}
+		// Nobody knows who calls: standard, whatever was said.
+		if got := md.Get(criticality.Header); len(got) != 1 || !strings.HasPrefix(got[0], "standard/") {
+			t.Errorf("catalog was called with the priority %q", got)
 		}
 		if got := md.Get("x-spillway-caller"); !slices.Equal(got, []string{"gateway"}) {
 			t.Errorf("catalog was called by %v", got)
@@ -315,7 +320,7 @@ func TestForgedMeshMetadata(t *testing.T) {
 	}
 	t.Run("gRPC", func(t *testing.T) {
 		ctx := metadata.AppendToOutgoingContext(t.Context(),
-			"x-spillway-caller", "order", "x-spillway-caller", "not a name", "x-spillway-priority", "high", "x-spillway-deadline-bin", "\x00")
+			"x-spillway-caller", "order", "x-spillway-caller", "not a name", "x-spillway-priority", "critical/0", "x-spillway-deadline-bin", "\x00")
 		if _, err := g.rpc.ListShows(ctx, &gatewayv1.ListShowsRequest{}); err != nil {
 			t.Fatal(err)
 		}
@@ -323,7 +328,8 @@ func TestForgedMeshMetadata(t *testing.T) {
 	})
 	t.Run("HTTP", func(t *testing.T) {
 		a := g.do(t, "GET", "/v1/shows", nil, "X-Spillway-Caller", "order", "Grpc-Metadata-X-Spillway-Caller", "order",
-			"Grpc-Metadata-X-Spillway-Priority", "high", "X-Spillway-Priority", "high")
+			"Grpc-Metadata-X-Spillway-Priority", "critical/0", "X-Spillway-Priority", "critical/0",
+			"Grpc-Metadata-X-Spillway-Deadline", "1h", "X-Spillway-Deadline", "1h")
 		if a.status != 200 {
 			t.Fatalf("answer %d %s", a.status, a.body)
 		}

@@ -77,7 +77,7 @@ func TestCookieFlow(t *testing.T) {
 
 	g.do(t, "GET", "/v1/orders/"+orderID, nil).refused(t, 401, reasonSessionRequired)
 	in := g.do(t, "POST", "/v1/session", strings.NewReader(`{"personId":"ann"}`))
-	want := "spillway_session=" + token + "; Path=/; Expires=Mon, 02 Jan 2040 03:04:05 GMT; HttpOnly; SameSite=Lax"
+	want := "spillway_session=" + claimOf("ann").join(token) + "; Path=/; Expires=Mon, 02 Jan 2040 03:04:05 GMT; HttpOnly; SameSite=Lax"
 	if in.status != 200 || in.header.Get("Set-Cookie") != want {
 		t.Fatalf("sign-in answers %d with the cookie %q, want %q", in.status, in.header.Get("Set-Cookie"), want)
 	}
@@ -95,7 +95,7 @@ func TestCookieFlow(t *testing.T) {
 		}
 	}
 
-	if r := g.do(t, "POST", "/v1/session/refresh", nil); r.status != 200 || held() != renewed {
+	if r := g.do(t, "POST", "/v1/session/refresh", nil); r.status != 200 || held() != claimOf("ann").join(renewed) {
 		t.Errorf("refresh answers %d and leaves the cookie %q", r.status, held())
 	}
 	out := g.do(t, "DELETE", "/v1/session", nil)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"spillway.dev/platform/criticality"
 	catalogv1 "spillway.dev/proto/gen/spillway/catalog/v1"
 	gatewayv1 "spillway.dev/proto/gen/spillway/gateway/v1"
 	orderv1 "spillway.dev/proto/gen/spillway/order/v1"
@@ -23,57 +24,63 @@ func (s *server) SignIn(ctx context.Context, req *gatewayv1.SignInRequest) (*gat
 	if len(previous) > maxTokenBytes {
 		previous = ""
 	}
-	key, previous := s.affinity.split(previous)
-	key = s.affinity.begin(key)
-	resp, err := s.session.SignIn(toward(ctx, key), &sessionv1.SignInRequest{PersonId: req.GetPersonId(), PreviousToken: previous})
+	t := s.split(previous)
+	t.claim, t.key = claimOf(req.GetPersonId()), s.affinity.begin(t.key)
+	resp, err := s.session.SignIn(toward(ctx, t.key), &sessionv1.SignInRequest{PersonId: req.GetPersonId(), PreviousToken: t.rest})
 	if err != nil {
 		return nil, passOn("session", err)
 	}
-	return &gatewayv1.SignInResponse{Token: s.affinity.join(key, resp.GetToken()), ExpiresAt: resp.GetExpiresAt()}, nil
+	return &gatewayv1.SignInResponse{Token: s.join(t, resp.GetToken()), ExpiresAt: resp.GetExpiresAt()}, nil
 }
 
 // RefreshSession exchanges the token. It does not touch the session first: Refresh itself tells whether there is one.
 func (s *server) RefreshSession(ctx context.Context, _ *gatewayv1.RefreshSessionRequest) (*gatewayv1.RefreshSessionResponse, error) {
-	token, err := required(ctx)
+	text, err := required(ctx)
 	if err != nil {
 		return nil, err
 	}
-	key, token := s.affinity.split(token)
-	resp, err := s.session.Refresh(toward(ctx, key), &sessionv1.RefreshRequest{Token: token})
+	t := s.split(text)
+	resp, err := s.session.Refresh(toward(ctx, t.key), &sessionv1.RefreshRequest{Token: t.rest})
 	if err != nil {
 		return nil, passOn("session", err)
 	}
-	return &gatewayv1.RefreshSessionResponse{Token: s.affinity.join(key, resp.GetToken()), ExpiresAt: resp.GetExpiresAt()}, nil
+	return &gatewayv1.RefreshSessionResponse{Token: s.join(t, resp.GetToken()), ExpiresAt: resp.GetExpiresAt()}, nil
 }
 
 // SignOut ends the session. It does not touch it first: to sign out of a session that has ended already is no error, and
 // the browser's cookie goes either way. To end a person's other sessions takes a session that is still good.
 func (s *server) SignOut(ctx context.Context, req *gatewayv1.SignOutRequest) (*gatewayv1.SignOutResponse, error) {
 	if req.GetEverywhere() {
-		person, key, err := s.known(ctx)
+		ctx, person, t, err := s.known(ctx)
 		if err != nil {
 			return nil, err
 		}
-		resp, err := s.session.RevokeAll(toward(ctx, key), &sessionv1.RevokeAllRequest{PersonId: person})
+		resp, err := s.session.RevokeAll(toward(ctx, t.key), &sessionv1.RevokeAllRequest{PersonId: person})
 		if err != nil {
 			return nil, passOn("session", err)
 		}
 		return &gatewayv1.SignOutResponse{Ended: resp.GetEnded()}, nil
 	}
-	token, err := required(ctx)
+	text, err := required(ctx)
 	if err != nil {
 		return nil, err
 	}
-	key, token := s.affinity.split(token)
-	resp, err := s.session.Revoke(toward(ctx, key), &sessionv1.RevokeRequest{Token: token})
+	t := s.split(text)
+	resp, err := s.session.Revoke(toward(ctx, t.key), &sessionv1.RevokeRequest{Token: t.rest})
 	if err != nil {
 		return nil, passOn("session", err)
 	}
 	return &gatewayv1.SignOutResponse{Ended: resp.GetEnded()}, nil
 }
 
-// ListShows lists what is on sale, to anyone.
+// ListShows lists what is on sale, to anyone. Whoever comes with a session is not asked for it, unless it claims to be
+// critical: what is public needs no proof, going before others does.
 func (s *server) ListShows(ctx context.Context, _ *gatewayv1.ListShowsRequest) (*gatewayv1.ListShowsResponse, error) {
+	if c, _ := splitClaim(bearer(ctx)); c.made && c.class == criticality.Critical {
+		if _, _, err := s.person(ctx); err != nil {
+			return nil, err
+		}
+	}
 	resp, err := s.catalog.ListShows(ctx, &catalogv1.ListShowsRequest{})
 	if err != nil {
 		return nil, passOn("catalog", err)
@@ -83,7 +90,8 @@ func (s *server) ListShows(ctx context.Context, _ *gatewayv1.ListShowsRequest) (
 
 // GetSeatMap tells which seats are free.
 func (s *server) GetSeatMap(ctx context.Context, req *gatewayv1.GetSeatMapRequest) (*gatewayv1.GetSeatMapResponse, error) {
-	if _, err := s.person(ctx); err != nil {
+	ctx, _, err := s.person(ctx)
+	if err != nil {
 		return nil, err
 	}
 	resp, err := s.catalog.GetSeatMap(ctx, &catalogv1.GetSeatMapRequest{ShowId: req.GetShowId()})
@@ -95,7 +103,7 @@ func (s *server) GetSeatMap(ctx context.Context, req *gatewayv1.GetSeatMapReques
 
 // Checkout buys seats for the session's person.
 func (s *server) Checkout(ctx context.Context, req *gatewayv1.CheckoutRequest) (*gatewayv1.CheckoutResponse, error) {
-	person, err := s.person(ctx)
+	ctx, person, err := s.person(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +122,7 @@ func (s *server) Checkout(ctx context.Context, req *gatewayv1.CheckoutRequest) (
 
 // GetOrder returns an order of the session's person; another person's is not found.
 func (s *server) GetOrder(ctx context.Context, req *gatewayv1.GetOrderRequest) (*gatewayv1.GetOrderResponse, error) {
-	person, err := s.person(ctx)
+	ctx, person, err := s.person(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +135,7 @@ func (s *server) GetOrder(ctx context.Context, req *gatewayv1.GetOrderRequest) (
 
 // GetTicket returns the ticket of an order of the session's person.
 func (s *server) GetTicket(ctx context.Context, req *gatewayv1.GetTicketRequest) (*gatewayv1.GetTicketResponse, error) {
-	person, err := s.person(ctx)
+	ctx, person, err := s.person(ctx)
 	if err != nil {
 		return nil, err
 	}
