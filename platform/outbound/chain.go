@@ -4,7 +4,6 @@ package outbound
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -16,10 +15,21 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"spillway.dev/platform/criticality"
 	"spillway.dev/platform/identity"
+	"spillway.dev/platform/knobs"
+	"spillway.dev/platform/outbound/attempt"
+	"spillway.dev/platform/outbound/breaker"
+	"spillway.dev/platform/outbound/budget"
+	"spillway.dev/platform/outbound/bulkhead"
 	"spillway.dev/platform/outbound/deadline"
+	"spillway.dev/platform/outbound/hedge"
+	"spillway.dev/platform/outbound/idempotency"
+	"spillway.dev/platform/outbound/pacing"
 	"spillway.dev/platform/outbound/retry"
+	"spillway.dev/platform/refusal"
 	"spillway.dev/platform/telemetry/red"
 )
 
@@ -72,6 +82,16 @@ type Named struct {
 	Stream grpc.StreamClientInterceptor
 }
 
+// Replica is the process that calls.
+type Replica struct {
+	Service  string
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	// Knobs gets those of the protections, all of which are off by default.
+	Knobs   *knobs.Set
+	Refused *refusal.Counter
+}
+
 // Chain is the client's side of what each hop adds.
 type Chain struct {
 	cfg     Config
@@ -79,44 +99,73 @@ type Chain struct {
 	name    metadata.MD // never changed: gRPC copies before it adds
 	calls   *red.Calls
 	retries *retry.Policy
+	hedges  *hedge.Policy
+
+	breakers  *breaker.Breakers
+	pacers    *pacing.Pacers
+	bulkheads *bulkhead.Bulkheads
+	limit     *attempt.Limit
 }
 
-// New prepares the chain of service, for all that it calls.
-func New(cfg Config, service string, log *slog.Logger, reg prometheus.Registerer) (*Chain, error) {
+// New prepares the chain of a service, for all that it calls. Retries and hedges
+// of all callees share one budget.
+func New(cfg Config, replica Replica) (*Chain, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	calls, err := red.NewClient(service, reg)
+	c := &Chain{cfg: cfg, service: replica.Service, name: metadata.Pairs(identity.Header, replica.Service)}
+	set, reg, contract := replica.Knobs, replica.Registry, idempotency.New(protoregistry.GlobalFiles)
+	var err error
+	if c.calls, err = red.NewClient(replica.Service, reg); err != nil {
+		return nil, fmt.Errorf("outbound: %w", err)
+	}
+	shared, err := budget.New(set, reg)
 	if err != nil {
 		return nil, fmt.Errorf("outbound: %w", err)
 	}
-	c := &Chain{cfg: cfg, service: service, name: metadata.Pairs(identity.Header, service), calls: calls, retries: retry.New(cfg.Attempts, log)}
-	return c, check(c.Entries(""))
+	if c.retries, err = retry.New(cfg.Attempts, set, contract, shared, replica.Log, reg); err != nil {
+		return nil, fmt.Errorf("outbound: %w", err)
+	}
+	if c.hedges, err = hedge.New(set, contract, shared, reg); err != nil {
+		return nil, fmt.Errorf("outbound: %w", err)
+	}
+	if c.breakers, err = breaker.New(set, replica.Refused, reg); err != nil {
+		return nil, fmt.Errorf("outbound: %w", err)
+	}
+	if c.pacers, err = pacing.New(set, replica.Refused, reg); err != nil {
+		return nil, fmt.Errorf("outbound: %w", err)
+	}
+	if c.bulkheads, err = bulkhead.New(set, replica.Refused, reg); err != nil {
+		return nil, fmt.Errorf("outbound: %w", err)
+	}
+	c.limit = attempt.NewLimit(set)
+	return c, nil
 }
 
-// Entries is the list for calls to callee, outermost first.
+// Entries is the list for calls to callee, a name in the mesh, outermost first.
+// What the entries know of a callee is shared by all of its connections.
 func (c *Chain) Entries(callee string) []Named {
 	whole := c.calls.Peer(func(context.Context) string { return callee })
 	each := c.calls.Attempt(callee)
 	shave := deadline.Shave(c.cfg.Shave)
+	again, twice := c.retries.For(callee), c.hedges.For(callee)
+	fuse, pace, bulk := c.breakers.For(callee), c.pacers.For(callee), c.bulkheads.For(callee)
 	return []Named{
 		{"metrics", interceptors.UnaryClientInterceptor(whole), interceptors.StreamClientInterceptor(whole)},
 		// Outside retry: all attempts share one deadline.
 		{"deadline", shave.Unary, shave.Stream},
 		{"identity", c.identityUnary, c.identityStream},
-		{"retry", c.retries.Unary, c.retries.Stream},
+		{"retry", again.Unary, again.Stream},
+		{"hedge", twice.Unary, twice.Stream},
+		// These see attempts: a retry too must get past them.
+		{"breaker", fuse.Unary, fuse.Stream},
+		{"pacing", pace.Unary, pace.Stream},
+		{"bulkhead", bulk.Unary, bulk.Stream},
+		// Inside all waits: it is the callee's time that is bounded.
+		{"attempt timeout", c.limit.Unary, c.limit.Stream},
 		// Inside retry: what is counted here has reached the callee's door.
 		{"attempts", interceptors.UnaryClientInterceptor(each), interceptors.StreamClientInterceptor(each)},
 	}
-}
-
-// Names is the names of the entries, outermost first.
-func (c *Chain) Names() []string {
-	var names []string
-	for _, e := range c.Entries("") {
-		names = append(names, e.Name)
-	}
-	return names
 }
 
 // DialOptions is for a connection to callee, a name in the mesh. Tracing is not
@@ -141,11 +190,15 @@ func (c *Chain) DialOptions(callee string) []grpc.DialOption {
 	}
 }
 
-// named is ctx with the service's name as the caller. Where there is no other
-// metadata, as in nearly every call, that is one shared value.
+// named is ctx with the service's name as the caller, and the priority of the
+// work that the call is part of. Where there is neither other metadata nor a
+// priority that is one shared value.
 func (c *Chain) named(ctx context.Context) context.Context {
 	if _, other := metadata.FromOutgoingContext(ctx); other {
-		return identity.Outgoing(ctx, c.service)
+		return criticality.Outgoing(identity.Outgoing(ctx, c.service))
+	}
+	if priority, ok := criticality.Own(ctx); ok {
+		return metadata.NewOutgoingContext(ctx, metadata.MD{identity.Header: c.name[identity.Header], criticality.Header: {priority}})
 	}
 	return metadata.NewOutgoingContext(ctx, c.name)
 }
@@ -156,22 +209,4 @@ func (c *Chain) identityUnary(ctx context.Context, method string, req, reply any
 
 func (c *Chain) identityStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	return streamer(c.named(ctx), desc, cc, method, opts...)
-}
-
-// check keeps unary calls and streams alike: every entry has both halves, and
-// a name stands for one entry.
-func check(entries []Named) error {
-	seen := make(map[string]bool, len(entries))
-	for i, e := range entries {
-		switch {
-		case e.Name == "":
-			return fmt.Errorf("outbound: entry %d has no name", i)
-		case seen[e.Name]:
-			return fmt.Errorf("outbound: two entries are named %q", e.Name)
-		case e.Unary == nil || e.Stream == nil:
-			return errors.New("outbound: entry " + e.Name + " must have both a unary and a stream interceptor")
-		}
-		seen[e.Name] = true
-	}
-	return nil
 }

@@ -21,8 +21,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"spillway.dev/platform/identity"
+	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/outbound"
 	"spillway.dev/platform/problem"
+	"spillway.dev/platform/refusal"
 	inventoryv1 "spillway.dev/proto/gen/spillway/inventory/v1"
 	sessionv1 "spillway.dev/proto/gen/spillway/session/v1"
 )
@@ -79,10 +81,20 @@ func listen(t *testing.T) net.Listener {
 	return lis
 }
 
+// order is a replica of that name.
+func order(t *testing.T, set *knobs.Set, reg *prometheus.Registry) outbound.Replica {
+	t.Helper()
+	refused, err := refusal.New(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return outbound.Replica{Service: "order", Log: slog.New(slog.DiscardHandler), Registry: reg, Knobs: set, Refused: refused}
+}
+
 func connect(t *testing.T, addr string) (*grpc.ClientConn, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
-	chain, err := outbound.New(outbound.Config{Shave: 5 * time.Millisecond, Attempts: 3}, "order", slog.New(slog.DiscardHandler), reg)
+	chain, err := outbound.New(outbound.Config{Shave: 5 * time.Millisecond, Attempts: 3}, order(t, knobs.NewSet(), reg))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,13 +181,13 @@ func TestAServerThatStartsLateIsFoundSoon(t *testing.T) {
 
 func TestBadConfigIsRefused(t *testing.T) {
 	for _, cfg := range []outbound.Config{{Attempts: 0}, {Attempts: 1, Shave: -1}} {
-		if _, err := outbound.New(cfg, "order", slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err == nil {
+		if _, err := outbound.New(cfg, order(t, knobs.NewSet(), prometheus.NewRegistry())); err == nil {
 			t.Errorf("%+v is taken", cfg)
 		}
 	}
 	reg := prometheus.NewRegistry()
 	for i := range 2 {
-		_, err := outbound.New(outbound.Config{Attempts: 1}, "order", slog.New(slog.DiscardHandler), reg)
+		_, err := outbound.New(outbound.Config{Attempts: 1}, order(t, knobs.NewSet(), reg))
 		if again := errors.As(err, &prometheus.AlreadyRegisteredError{}); again != (i == 1) {
 			t.Errorf("chain %d on one registry gives %v", i+1, err)
 		}

@@ -4,16 +4,21 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"spillway.dev/platform/knobs"
+	"spillway.dev/platform/outbound/budget"
+	"spillway.dev/platform/outbound/idempotency"
 	"spillway.dev/platform/problem"
 	inventoryv1 "spillway.dev/proto/gen/spillway/inventory/v1"
 	sessionv1 "spillway.dev/proto/gen/spillway/session/v1"
@@ -22,67 +27,75 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWhatMayPass(t *testing.T) {
+	none, all, naive := []string(nil), []string{Plain, Budget, Naive}, []string{Naive}
 	for _, c := range []struct {
 		err  error
-		want bool
+		want []string // the modes in which it is sent again
 	}{
-		{status.Error(codes.Unavailable, "connection refused"), true},
-		{problem.New(codes.Unavailable, problem.DependencyAway, "m").Retry(0), true},
-		{problem.New(codes.Unavailable, problem.NotServingYet, "m").Retry(time.Second), true},
-		{problem.New(codes.Unavailable, "JOURNAL_FAILED", "m"), false}, // it says that it will not pass
-		{problem.New(codes.ResourceExhausted, problem.Overloaded, "m").Retry(time.Second), false},
-		{problem.New(codes.ResourceExhausted, "QUOTA_EXCEEDED", "m").Retry(0), false},
-		{problem.New(codes.NotFound, "TICKET_PENDING", "m").Retry(time.Second), false},
-		{problem.New(codes.FailedPrecondition, "SEAT_TAKEN", "m").Retry(0), false},
-		{problem.New(codes.Aborted, "ORDER_IN_PROGRESS", "m").Retry(0), false},
-		{status.Error(codes.Aborted, "conflict"), false},
-		{problem.New(codes.ResourceExhausted, problem.Overloaded, "m"), false},
-		{problem.New(codes.Internal, problem.Internal, "m"), false},
-		{problem.New(codes.DeadlineExceeded, problem.DeadlineTooShort, "m").Retry(0), false},
-		{context.DeadlineExceeded, false},
-		{context.Canceled, false},
-		{errors.New("odd"), false},
+		{status.Error(codes.Unavailable, "connection refused"), all},
+		{problem.New(codes.Unavailable, problem.DependencyAway, "m").Retry(0), all},
+		{problem.New(codes.Unavailable, problem.NotServingYet, "m").Retry(time.Second), all},
+		{problem.New(codes.Unavailable, "JOURNAL_FAILED", "m"), none}, // it says that it will not pass
+		{problem.New(codes.Unavailable, problem.BreakerOpen, "m").Retry(time.Second), none},
+		{problem.New(codes.DeadlineExceeded, problem.AttemptTimeout, "m").Retry(0), []string{Budget, Naive}},
+		{problem.New(codes.ResourceExhausted, problem.Overloaded, "m").Retry(time.Second), naive},
+		{problem.New(codes.ResourceExhausted, "QUOTA_EXCEEDED", "m").Retry(0), naive},
+		{problem.New(codes.NotFound, "TICKET_PENDING", "m").Retry(time.Second), none},
+		{problem.New(codes.FailedPrecondition, "SEAT_TAKEN", "m").Retry(0), none},
+		{problem.New(codes.Aborted, "ORDER_IN_PROGRESS", "m").Retry(0), none},
+		{status.Error(codes.Aborted, "conflict"), none},
+		{problem.New(codes.ResourceExhausted, problem.Overloaded, "m"), none},
+		{problem.New(codes.Internal, problem.Internal, "m"), none},
+		{problem.New(codes.DeadlineExceeded, problem.DeadlineTooShort, "m").Retry(0), naive},
+		{context.DeadlineExceeded, naive},
+		{context.Canceled, none},
+		{errors.New("odd"), none},
 	} {
-		if got := passing(problem.From(c.err)); got != c.want {
-			t.Errorf("%v may pass: %v, want %v", c.err, got, c.want)
+		for _, mode := range all {
+			if got, want := passing(mode, problem.From(c.err)), slices.Contains(c.want, mode); got != want {
+				t.Errorf("mode %s: %v may pass: %v, want %v", mode, c.err, got, want)
+			}
 		}
 	}
 }
 
 func TestWaitGrowsToItsCeiling(t *testing.T) {
-	none := &problem.Problem{}
-	for failed, want := range map[int]time.Duration{1: 25, 2: 50, 3: 100, 5: 400, 6: 500, 40: 500, 100: 500} {
-		if got := wait(failed, none, 0.999999); got > want*time.Millisecond || got < want*time.Millisecond*99/100 {
-			t.Errorf("after %d failures the longest wait is %v, want %dms", failed, got, want)
-		}
-		if got := wait(failed, none, 0); got != 0 {
-			t.Errorf("after %d failures the shortest wait is %v, want 0", failed, got)
+	longest := make([]time.Duration, 100)
+	for range 2000 {
+		rests := waits()
+		for i := range longest {
+			longest[i] = max(longest[i], rests.NextBackOff())
 		}
 	}
-	asked := problem.New(codes.Unavailable, "R", "m").Retry(2 * time.Second)
-	if got := wait(1, asked, 0.5); got < 2*time.Second || got > 2*time.Second+25*time.Millisecond {
-		t.Errorf("asked to wait 2s, the wait is %v", got)
+	for failed, ceiling := range map[int]time.Duration{1: 25, 2: 50, 3: 100, 5: 400, 6: 500, 40: 500, 100: 500} {
+		ceiling *= time.Millisecond
+		if got := longest[failed-1]; got > ceiling+1 || got < ceiling*9/10 {
+			t.Errorf("after %d failures the longest of 2000 waits is %v, want nearly %v", failed, got, ceiling)
+		}
 	}
 }
 
-func TestIdempotencyIsReadFromTheContract(t *testing.T) {
-	m := methods{files: protoregistry.GlobalFiles}
-	for method, want := range map[string]bool{
-		inventoryv1.InventoryService_Hold_FullMethodName:            true, // IDEMPOTENT
-		inventoryv1.InventoryService_GetAvailability_FullMethodName: true, // NO_SIDE_EFFECTS
-		sessionv1.SessionService_SignIn_FullMethodName:              false,
-		sessionv1.SessionService_Refresh_FullMethodName:             false,
-		"/spillway.inventory.v1.InventoryService/NoSuch":            false,
-		"/no.such.Service/Method":                                   false,
-		"/spillway.inventory.v1/InventoryService":                   false, // a service, no method
-		"": false,
-	} {
-		for range 2 { // looked up, then remembered
-			if got := m.idempotent(method); got != want {
-				t.Errorf("%q may be sent twice: %v, want %v", method, got, want)
-			}
+func TestTheServersWishIsALowerBound(t *testing.T) {
+	asked := problem.New(codes.Unavailable, "R", "m").Retry(2 * time.Second)
+	for mode, want := range map[string]time.Duration{Plain: 2010 * time.Millisecond, Budget: 2010 * time.Millisecond, Naive: 10 * time.Millisecond} {
+		if got := pause(mode, asked, 10*time.Millisecond); got != want {
+			t.Errorf("mode %s: asked to wait 2s, the wait is %v, want %v", mode, got, want)
 		}
 	}
+}
+
+// policy is one with a budget of its own.
+func policy(t testing.TB, attempts int, set *knobs.Set) *Policy {
+	t.Helper()
+	shared, err := budget.New(set, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(attempts, set, idempotency.New(protoregistry.GlobalFiles), shared, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // send makes a call whose attempts fail as listed, then succeed, in virtual
@@ -90,7 +103,7 @@ func TestIdempotencyIsReadFromTheContract(t *testing.T) {
 func send(t *testing.T, attempts int, method string, timeout time.Duration, failures ...error) (sent int, took time.Duration, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		p := New(attempts, slog.New(slog.DiscardHandler))
+		p := policy(t, attempts, knobs.NewSet()).For("inventory")
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
 		begun := time.Now()
@@ -148,7 +161,7 @@ func TestRetries(t *testing.T) {
 
 func TestACallerWhoGivesUpEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(3, slog.New(slog.DiscardHandler))
+		p := policy(t, 3, knobs.NewSet()).For("inventory")
 		ctx, cancel := context.WithCancel(t.Context())
 		begun, sent := time.Now(), 0
 		time.AfterFunc(time.Second, cancel)
