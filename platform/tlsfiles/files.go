@@ -25,7 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// names are the files of a directory, in the order of material.read.
+// names are the files of a directory, in the order in which they are read.
 var names = [...]string{"tls.crt", "tls.key", "ca.crt"}
 
 // Files are the certificate, key and authorities of one service. Its methods may be called by any goroutine.
@@ -38,7 +38,7 @@ type Files struct {
 
 // material is what the files held at one time. It does not change.
 type material struct {
-	read  [len(names)][]byte
+	read  contents
 	pair  tls.Certificate
 	roots *x509.CertPool
 }
@@ -86,18 +86,36 @@ func (f *Files) Watch(ctx context.Context, every time.Duration) {
 	}
 }
 
-// reload takes what the files hold into use if it can be used, and tells whether it is new.
-func (f *Files) reload() (renewed bool, err error) {
-	next := &material{}
-	for i, name := range names {
-		if next.read[i], err = os.ReadFile(filepath.Join(f.dir, name)); err != nil {
-			return false, fmt.Errorf("%w: the directory must hold tls.crt, tls.key and ca.crt, as a Secret of cert-manager does", err)
+// contents are the files' bytes, in the order of names.
+type contents [len(names)][]byte
+
+func (c contents) equal(other contents) bool {
+	for i := range c {
+		if !bytes.Equal(c[i], other[i]) {
+			return false
 		}
 	}
-	before := f.now.Load()
-	if before != nil && same(before.read, next.read) {
+	return true
+}
+
+// reload takes what the files hold into use if it can be used, and tells whether it is new.
+func (f *Files) reload() (renewed bool, err error) {
+	read, err := f.read()
+	if err != nil {
+		return false, err
+	}
+	if before := f.now.Load(); before != nil && read.equal(before.read) {
 		return false, nil
 	}
+	// What is read while the files are exchanged is half old and half new: it counts once it is read twice.
+	for settled := false; !settled; {
+		again, err := f.read()
+		if err != nil {
+			return false, err
+		}
+		settled, read = read.equal(again), again
+	}
+	next := &material{read: read}
 	if err := f.parse(next); err != nil {
 		return false, err
 	}
@@ -106,13 +124,13 @@ func (f *Files) reload() (renewed bool, err error) {
 	return true, nil
 }
 
-func same(a, b [len(names)][]byte) bool {
-	for i := range a {
-		if !bytes.Equal(a[i], b[i]) {
-			return false
+func (f *Files) read() (read contents, err error) {
+	for i, name := range names {
+		if read[i], err = os.ReadFile(filepath.Join(f.dir, name)); err != nil {
+			return read, fmt.Errorf("%w: the directory must hold tls.crt, tls.key and ca.crt, as a Secret of cert-manager does", err)
 		}
 	}
-	return true
+	return read, nil
 }
 
 // parse makes certificate and authorities of what was read. A peer would refuse what is refused here, only later and

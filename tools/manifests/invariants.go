@@ -12,6 +12,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -187,6 +188,10 @@ func references(objects Objects) []string {
 		if custom.GetNamespace() == "" {
 			complain("%s %s is in no namespace", custom.GetKind(), custom.GetName())
 		}
+		note(custom.GetKind(), custom)
+		if secret := ofCertificate(custom); secret != "" {
+			there["Secret "+custom.GetNamespace()+"/"+secret] = true
+		}
 	}
 	needs := func(who, kind, namespace, name string) {
 		if made[namespace] && !there[kind+" "+namespace+"/"+name] {
@@ -229,6 +234,12 @@ func references(objects Objects) []string {
 		needs("HorizontalPodAutoscaler "+h.Name, h.Spec.ScaleTargetRef.Kind, h.Namespace, h.Spec.ScaleTargetRef.Name)
 	}
 	for _, custom := range objects.Custom {
+		if issuer, found, _ := unstructured.NestedString(custom.Object, "spec", "issuerRef", "name"); found {
+			needs("Certificate "+custom.GetName(), "Issuer", custom.GetNamespace(), issuer)
+		}
+		if secret, found, _ := unstructured.NestedString(custom.Object, "spec", "ca", "secretName"); found {
+			needs("Issuer "+custom.GetName(), "Secret", custom.GetNamespace(), secret)
+		}
 		if ref, ok := custom.Object["spec"].(map[string]any)["scaleTargetRef"].(map[string]any); ok {
 			needs("ScaledObject "+custom.GetName(), fmt.Sprint(ref["kind"]), custom.GetNamespace(), fmt.Sprint(ref["name"]))
 		}
@@ -256,6 +267,16 @@ func references(objects Objects) []string {
 		needs("APIService "+a.Name, "Service", a.Spec.Service.Namespace, a.Spec.Service.Name)
 	}
 	return all
+}
+
+// ofCertificate is the name of the Secret that cert-manager makes of a Certificate;
+// of another object there is none.
+func ofCertificate(custom *unstructured.Unstructured) string {
+	if custom.GetKind() != "Certificate" {
+		return ""
+	}
+	name, _, _ := unstructured.NestedString(custom.Object, "spec", "secretName") // of another type its schema refuses it
+	return name
 }
 
 // selections are Services and PodDisruptionBudgets that select nothing, and ports

@@ -81,6 +81,7 @@ func TestComplaints(t *testing.T) {
 		{"automountServiceAccountToken: false", "topologySpreadConstraints: [{topologyKey: h, maxSkew: 1, labelSelector: {matchLabels: {app: b}}}]", "lacks its skew or does not select them"},
 		{"automountServiceAccountToken: false", "hostNetwork: true", "shares a namespace with its node"},
 		{"automountServiceAccountToken: false", "volumes: [{name: v, hostPath: {path: /}}]", "directory of its node"},
+		{"automountServiceAccountToken: false", "volumes: [{name: v, secret: {secretName: s}}]", "no Secret spillway/s"},
 	} {
 		if !strings.Contains(good, test.before) {
 			t.Fatalf("%q is not in the text", test.before)

@@ -19,7 +19,7 @@ var overlays = []string{"overlays/kind", "overlays/ci", "overlays/cluster"}
 const namespace = "namespace-spillway"
 
 // The choices that exclude each other: one of each at most. All other components
-// go together.
+// go together, but for mtls, which does what the proxies of a service mesh do.
 var choices = [][]string{
 	{"scaling-fixed", "scaling-cpu", "scaling-pressure", "scaling-demand", "scaling-workload", "scaling-coordinated", "scaling-callers-cpu", "keda"},
 	{"balancing-xds", "balancing-clusterip", "balancing-max-age", "istio", "linkerd"},
@@ -76,8 +76,11 @@ func combinations(t *testing.T) []Combination {
 		for i, scaling := range choices[0] {
 			for j, balancing := range choices[1] {
 				if overlay == "overlays/kind" || i%len(choices[1]) == j {
-					capacity := choices[2][(i+j)%len(choices[2])]
-					list = append(list, Combination{overlay, slices.Concat([]string{scaling, balancing}, free, []string{capacity, namespace})})
+					capacity, others := choices[2][(i+j)%len(choices[2])], slices.Clone(free)
+					if balancing == "istio" || balancing == "linkerd" {
+						others = slices.DeleteFunc(others, func(name string) bool { return name == "mtls" })
+					}
+					list = append(list, Combination{overlay, slices.Concat([]string{scaling, balancing}, others, []string{capacity, namespace})})
 				}
 			}
 		}
