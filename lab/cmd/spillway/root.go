@@ -114,7 +114,7 @@ Exit codes: 0 done, 1 failed, 2 bad use.`,
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.psCommand(), a.scaleCommand(), a.killCommand(), a.restartCommand(), a.logsCommand(),
 		a.buyCommand(), a.loadCommand(), a.auditCommand(), a.traceCommand(), a.tracesCommand(), a.versionCommand(), a.conductorCommand(),
-		a.runCommand(), a.compareCommand(), a.catalogueCommand(), a.offerCommand(), a.getCommand(), a.describeCommand(), a.faultCommand(), a.knobsCommand(), a.eventsCommand(),
+		a.runCommand(), a.compareCommand(), a.catalogueCommand(), a.offerCommand(), a.getCommand(), a.describeCommand(), a.explainCommand(), a.faultCommand(), a.knobsCommand(), a.eventsCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	return root

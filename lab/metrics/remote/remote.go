@@ -28,15 +28,24 @@ type Store struct {
 	interval  time.Duration
 }
 
-// Open waits until the Prometheus at a URL, such as http://127.0.0.1:9090, answers,
-// and reads how often it scrapes. Close what it returns.
-func Open(ctx context.Context, url string) (*Store, error) {
+// New is for the Prometheus at a URL, such as http://127.0.0.1:9090, of which only
+// answers are wanted: its Interval is 0. Close what it returns.
+func New(url string) (*Store, error) {
 	transport := &http.Transport{}
 	client, err := api.NewClient(api.Config{Address: url, RoundTripper: transport})
 	if err != nil {
 		return nil, fmt.Errorf("prometheus at %s: %w", url, err)
 	}
-	s := &Store{api: apiv1.NewAPI(client), transport: transport}
+	return &Store{api: apiv1.NewAPI(client), transport: transport}, nil
+}
+
+// Open waits until the Prometheus at a URL, such as http://127.0.0.1:9090, answers,
+// and reads how often it scrapes. Close what it returns.
+func Open(ctx context.Context, url string) (*Store, error) {
+	s, err := New(url)
+	if err != nil {
+		return nil, err
+	}
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	for {
@@ -79,7 +88,7 @@ func scrapeInterval(text string) (time.Duration, error) {
 // Close gives its connections back.
 func (s *Store) Close() { s.transport.CloseIdleConnections() }
 
-// Interval is the time between two scrapes of a target.
+// Interval is the time between two scrapes of a target; 0 when it was not read.
 func (s *Store) Interval() time.Duration { return s.interval }
 
 // Query evaluates an expression at one time; a scalar comes as one sample without
