@@ -6,12 +6,14 @@ import (
 	"spillway.dev/platform/criticality"
 )
 
-// The bounds of the limit, and where it begins. They are failsafe-go's defaults but for the highest, which is 200 there.
+// The bounds of the limit.
 const (
 	lowest  = 1
 	highest = 1000
-	initial = 20
 )
+
+// beginning is the limit before anything is known: one waiting call for each at work.
+func beginning(slots int) int { return min(max(2*slots, lowest), highest) }
 
 // shares is how much of the limit each class may use, in hundredths. The twentieth that only critical calls may use, and
 // the fifth that sheddable ones may not, are what a burst of more urgent calls finds free.
@@ -37,7 +39,7 @@ type aimd struct {
 	most  int // calls in flight in it, at the most
 }
 
-func newAIMD() *aimd { return &aimd{limit: initial} }
+func newAIMD(limit int) *aimd { return &aimd{limit: float64(limit)} }
 
 // arrive takes note of a call that comes at now, finds so many in flight, itself included, and would wait so long for a
 // slot. At the end of an interval it changes the limit by the mean wait:
