@@ -143,3 +143,15 @@ func TestBurnersPlanTheBestCase(t *testing.T) {
 		t.Errorf("got %+v, want to begin at %v and take a second", plan, arrival)
 	}
 }
+
+// TestABurnerThatKnowsOfNoDeadlines burns for a call that cannot finish until its time is over.
+func TestABurnerThatKnowsOfNoDeadlines(t *testing.T) {
+	station, registry := newStation(t, Config{Kind: CPU, Slots: 1, ServiceTime: time.Hour, Distribution: Constant})
+	station.SetRefuse(false)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if _, err := station.Serve(ctx, time.Now()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an hour's work in 30ms gives %v", err)
+	}
+	expectMetrics(t, registry, `spillway_capacity_refused_total 0`)
+}

@@ -325,3 +325,35 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Error("two stations in one registry: want an error")
 	}
 }
+
+// TestAServerThatKnowsOfNoDeadlines takes what cannot finish: the caller hears of it when its time is over, and the slot
+// does the work all the same.
+func TestAServerThatKnowsOfNoDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		station, registry := newStation(t, Config{Slots: 1, ServiceTime: 50 * time.Millisecond, Distribution: Constant})
+		station.SetRefuse(false)
+		begin := time.Now()
+		hurried := func(want error) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			defer cancel()
+			from := time.Now()
+			_, err := station.Serve(ctx, from)
+			if !errors.Is(err, want) {
+				t.Errorf("a call with too little time gets %v, want %v", err, want)
+			}
+			if took := time.Since(from); want == context.DeadlineExceeded && took != 10*time.Millisecond {
+				t.Errorf("it hears of it after %v", took)
+			}
+		}
+		for range 3 {
+			hurried(context.DeadlineExceeded)
+		}
+		station.SetRefuse(true)
+		hurried(ErrTooLate)
+		if visit, err := station.Serve(t.Context(), time.Now()); err != nil || visit.Wait != 120*time.Millisecond || time.Since(begin) != 200*time.Millisecond {
+			t.Errorf("after three calls for nothing the next is back after %v, %+v, %v", time.Since(begin), visit, err)
+		}
+		expectMetrics(t, registry, `spillway_capacity_refused_total 1`)
+	})
+}

@@ -36,3 +36,20 @@ func TestDecide(t *testing.T) {
 		t.Error("with no minimum, a call without any time left goes on")
 	}
 }
+
+func TestNothingIsRefusedWhereThatIsSaid(t *testing.T) {
+	refuse := false
+	c := Config{Default: 5 * time.Second, Minimum: 10 * time.Millisecond, Refuse: func() bool { return refuse }}
+	for _, left := range []time.Duration{-time.Second, 0, 1, 9 * time.Millisecond, time.Minute} {
+		if timeout, err := c.decide(left, true); timeout != 0 || err != nil {
+			t.Errorf("with %v left: timeout %v, error %v", left, timeout, err)
+		}
+	}
+	if timeout, err := c.decide(0, false); timeout != c.Default || err != nil {
+		t.Errorf("without a deadline: timeout %v, error %v", timeout, err)
+	}
+	refuse = true
+	if _, err := c.decide(time.Millisecond, true); problem.Reason(err) != problem.DeadlineTooShort {
+		t.Errorf("switched on, 1ms gives %v", err)
+	}
+}
