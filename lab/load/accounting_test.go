@@ -169,7 +169,7 @@ func TestTheAccountAddsUpWhateverTheGatewayDoes(t *testing.T) {
 			// Within the bubble's time, so that what was released ends in it.
 			defer func() { close(release); <-time.After(time.Minute) }()
 			p := Plan{
-				Shape: shapes()[kinds[seed%7]], For: 8 * time.Second, Seed: seed, People: 1 + int(seed), Timelapse: 1 + float64(seed%4),
+				Shape: shapes()[kinds[seed%7]], For: 8 * time.Second, Seed: seed, People: 3 + int(seed), Timelapse: 1 + float64(seed%4),
 				Journeys: map[string]Journey{
 					"browse":  {Share: 0.4, Deadline: 50 * time.Millisecond},
 					"seatmap": {Share: 0.3, Deadline: 30 * time.Millisecond},

@@ -80,11 +80,16 @@ func site(t *testing.T, o *office, seen func(*http.Request)) string {
 
 func TestRunOverHTTP(t *testing.T) {
 	var mu sync.Mutex
-	headers := make(map[string]int)
+	classes := make(map[string]int)
 	url := site(t, &office{}, func(r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		headers[r.Header.Get(PriorityHeader)]++
+		if token := r.Header.Get("Authorization"); token != "" {
+			classes[token[strings.LastIndexByte(token, '.')+1:]]++
+		}
+		if got := r.Header.Values("X-Spillway-Priority"); got != nil {
+			t.Errorf("people say that they are %q, which is for the edge to say", got)
+		}
 		if strings.HasSuffix(r.URL.Path, "/seats") && !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer token of load-") {
 			t.Errorf("authorization: got %q", r.Header.Get("Authorization"))
 		}
@@ -109,8 +114,8 @@ func TestRunOverHTTP(t *testing.T) {
 	if r.Good != r.Offered || r.Offered == 0 || r.Purchases == 0 {
 		t.Errorf("got %d good of %d, %d purchases, errors %v, refused %v", r.Good, r.Offered, r.Purchases, r.Errors, r.Refused)
 	}
-	if headers["critical"] == 0 || headers["sheddable"] == 0 || len(headers) != 2 {
-		t.Errorf("priorities: got %v", headers)
+	if classes["critical"] == 0 || classes["sheddable"] == 0 || len(classes) != 2 {
+		t.Errorf("people's names end with %v, want their classes", classes)
 	}
 }
 

@@ -28,8 +28,7 @@ const (
 )
 
 // Gateway is what journeys call: a gatewayv1.GatewayServiceClient over gRPC, or
-// HTTP. Calls carry the session and the priority as outgoing gRPC metadata of
-// their context.
+// HTTP. Calls carry the session as outgoing gRPC metadata of their context.
 type Gateway interface {
 	SignIn(context.Context, *gatewayv1.SignInRequest, ...grpc.CallOption) (*gatewayv1.SignInResponse, error)
 	ListShows(context.Context, *gatewayv1.ListShowsRequest, ...grpc.CallOption) (*gatewayv1.ListShowsResponse, error)
@@ -37,17 +36,6 @@ type Gateway interface {
 	Checkout(context.Context, *gatewayv1.CheckoutRequest, ...grpc.CallOption) (*gatewayv1.CheckoutResponse, error)
 	GetOrder(context.Context, *gatewayv1.GetOrderRequest, ...grpc.CallOption) (*gatewayv1.GetOrderResponse, error)
 }
-
-// PriorityHeader is the metadata in which every call says its journey's priority.
-const PriorityHeader = "x-spillway-priority"
-
-// priorityMetadata is made once and only read.
-var priorityMetadata = func() (md [priorities]metadata.MD) {
-	for p := range priorities {
-		md[p] = metadata.Pairs(PriorityHeader, p.String())
-	}
-	return md
-}()
 
 // people walk through the gateway. Each has a session and keeps it.
 type people struct {
@@ -91,7 +79,6 @@ func newPeople(gateway Gateway, run string, n int, lost func(Arrival)) *people {
 
 // walk takes one journey and returns nil when it was served.
 func (p *people) walk(ctx context.Context, a Arrival) error {
-	ctx = metadata.NewOutgoingContext(ctx, priorityMetadata[a.Priority])
 	rng := rand.New(rand.NewPCG(a.Draw, 0))
 	switch a.Kind {
 	case Buy:
@@ -105,8 +92,7 @@ func (p *people) walk(ctx context.Context, a Arrival) error {
 
 // browse lists the shows and looks at one.
 func (p *people) browse(ctx context.Context, a Arrival, rng *rand.Rand) error {
-	p.requests[rpcListShows].Add(1)
-	shows, err := p.gateway.ListShows(ctx, &gatewayv1.ListShowsRequest{})
+	shows, err := p.list(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -116,6 +102,21 @@ func (p *people) browse(ctx context.Context, a Arrival, rng *rand.Rand) error {
 		return problem.New(codes.NotFound, NothingOnSale, "the gateway lists no shows")
 	}
 	return p.seatMap(ctx, a, show)
+}
+
+// list asks what is on sale, with the person's session when there is one, as a
+// browser sends its cookie: the gateway then knows how urgent the call is. A
+// session that is not known any more is no reason not to be told.
+func (p *people) list(ctx context.Context, a Arrival) (*gatewayv1.ListShowsResponse, error) {
+	if token := p.held(a.Person); token != "" {
+		p.requests[rpcListShows].Add(1)
+		shows, err := p.gateway.ListShows(withToken(ctx, token), &gatewayv1.ListShowsRequest{})
+		if problem.Reason(err) != problem.SessionInvalid {
+			return shows, err
+		}
+	}
+	p.requests[rpcListShows].Add(1)
+	return p.gateway.ListShows(ctx, &gatewayv1.ListShowsRequest{})
 }
 
 // look goes straight to the seat map of a show. Only while nobody of this run
@@ -211,7 +212,7 @@ func (p *people) settled(ctx context.Context, order *gatewayv1.Order, rng *rand.
 // none. A session that the mesh no longer knows is counted as lost and made
 // anew, once: that is what a person would do.
 func (p *people) signedIn(ctx context.Context, a Arrival, f func(context.Context) error) error {
-	token, err := p.token(ctx, a.Person, "")
+	token, err := p.token(ctx, a, "")
 	if err != nil {
 		return err
 	}
@@ -221,7 +222,7 @@ func (p *people) signedIn(ctx context.Context, a Arrival, f func(context.Context
 	}
 	p.lostSessions.Add(1)
 	p.lost(a)
-	if token, err = p.token(ctx, a.Person, token); err != nil {
+	if token, err = p.token(ctx, a, token); err != nil {
 		return err
 	}
 	return f(withToken(ctx, token))
@@ -233,8 +234,8 @@ func withToken(ctx context.Context, token string) context.Context {
 
 // token is the person's session token, newly made when there is none or it is
 // still the one that is known to be bad.
-func (p *people) token(ctx context.Context, number int, bad string) (string, error) {
-	who := &p.pool[number]
+func (p *people) token(ctx context.Context, a Arrival, bad string) (string, error) {
+	who := &p.pool[a.Person]
 	select {
 	case who.lock <- struct{}{}:
 	case <-ctx.Done():
@@ -245,10 +246,32 @@ func (p *people) token(ctx context.Context, number int, bad string) (string, err
 		return who.token, nil
 	}
 	p.requests[rpcSignIn].Add(1)
-	resp, err := p.gateway.SignIn(ctx, &gatewayv1.SignInRequest{PersonId: fmt.Sprintf("load-%s-%d", p.run, number)})
+	resp, err := p.gateway.SignIn(ctx, &gatewayv1.SignInRequest{PersonId: p.name(a)})
 	if err != nil {
 		return "", err
 	}
 	who.token = resp.GetToken()
 	return who.token, nil
+}
+
+// held is the person's session token, "" when there is none or it is being made.
+func (p *people) held(number int) string {
+	who := &p.pool[number]
+	select {
+	case who.lock <- struct{}{}:
+		defer func() { <-who.lock }()
+		return who.token
+	default:
+		return ""
+	}
+}
+
+// name is the id of the person who comes. It ends with the class where that is
+// not the ordinary one: the gateway knows people's classes by it.
+func (p *people) name(a Arrival) string {
+	name := fmt.Sprintf("load-%s-%d", p.run, a.Person)
+	if a.Priority != Standard {
+		name += "." + a.Priority.String()
+	}
+	return name
 }

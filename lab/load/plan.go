@@ -25,8 +25,9 @@ type Plan struct {
 	// People is how many different people come; each signs in at the first
 	// journey and keeps the session. 0 means DefaultPeople.
 	People int `yaml:"people" json:"people,omitempty"`
-	// Priorities are the shares of critical, standard and sheddable journeys,
-	// which add up to 1; none at all means that every one is standard.
+	// Priorities are the shares of critical, standard and sheddable people, and
+	// of their journeys, which add up to 1; none at all means that everybody is
+	// standard.
 	Priorities map[string]float64 `yaml:"priorities" json:"priorities,omitempty"`
 
 	// Timelapse divides every duration of the shape and For: a nominal second
@@ -115,6 +116,9 @@ func (p Plan) Validate() error {
 		if j.Deadline < 0 || j.Deadline > longestDeadline {
 			fault("journeys.%s.deadline is %s; give a duration above 0 and up to %s", name, j.Deadline, longestDeadline)
 		}
+	}
+	if n := len(p.Priorities); p.People > 0 && p.People < n {
+		fault("people is %d; priorities names %d classes of them, and of each at least 1 has to come", p.People, n)
 	}
 	faults = append(faults, checkShares("journeys", shares, kindNames[:]), checkShares("priorities", p.Priorities, priorityNames[:]))
 	return errors.Join(faults...)

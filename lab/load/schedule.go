@@ -2,6 +2,7 @@ package load
 
 import (
 	"iter"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -41,7 +42,7 @@ const (
 
 var priorityNames = [priorities]string{"critical", "standard", "sheddable"}
 
-// String is the priority's name in plans, reports and the metadata of calls.
+// String is the priority's name in plans, reports and people's names.
 func (p Priority) String() string { return priorityNames[p] }
 
 // Arrival is one journey of the schedule.
@@ -53,9 +54,10 @@ type Arrival struct {
 	At time.Duration
 	// Kind is what the person comes for.
 	Kind Kind
-	// Priority is sent with every call of the journey.
+	// Priority is that of the person, in all journeys.
 	Priority Priority
-	// Person is 0 to Plan.People-1.
+	// Person is 0 to Plan.People-1. Those of one priority have neighbouring
+	// numbers, the most urgent first.
 	Person int
 	// Draw decides what is left to chance within the journey.
 	Draw uint64
@@ -76,6 +78,7 @@ func (p Plan) Schedule() iter.Seq[Arrival] {
 	p = p.withDefaults()
 	kind := newWheel(kindNames[:], func(name string) float64 { return p.Journeys[name].Share })
 	priority := newWheel(priorityNames[:], func(name string) float64 { return p.Priorities[name] })
+	of := p.classes()
 	return func(yield func(Arrival) bool) {
 		// Times have a stream of their own, so that two plans of one seed that
 		// differ in people or mix only have the same times. The second words keep
@@ -96,12 +99,43 @@ func (p Plan) Schedule() iter.Seq[Arrival] {
 			a := Arrival{Number: n, At: at, Person: draws.IntN(p.People), Draw: draws.Uint64()}
 			a.Kind = Kind(kind.pick(draws.Float64()))
 			a.Priority = Priority(priority.pick(draws.Float64()))
+			a.Person = of[a.Priority].person(a.Person, p.People)
 			if !yield(a) {
 				return
 			}
 		}
 	}
 }
+
+// class is the people of one priority: numbers from first on.
+type class struct{ first, size int }
+
+// classes divides people by the shares of their priorities, at least one to
+// each that has a share.
+func (p Plan) classes() (of [priorities]class) {
+	wanted, sum := 0, 0.0
+	for _, name := range priorityNames {
+		if p.Priorities[name] > 0 {
+			wanted, sum = wanted+1, sum+p.Priorities[name]
+		}
+	}
+	first, upTo := 0, 0.0
+	for i, name := range priorityNames {
+		if p.Priorities[name] <= 0 {
+			continue
+		}
+		wanted-- // how many come after this one
+		upTo += p.Priorities[name]
+		last := int(math.Round(upTo / sum * float64(p.People)))
+		last = min(max(last, first+1), p.People-wanted)
+		of[i] = class{first, last - first}
+		first = last
+	}
+	return of
+}
+
+// person turns one of all, evenly chosen, into one of the class.
+func (c class) person(one, all int) int { return c.first + one*c.size/all }
 
 // wheel picks by share.
 type wheel struct {

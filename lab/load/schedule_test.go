@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,7 +38,7 @@ func planOf(s Shape) Plan { return Plan{Shape: s, For: time.Minute, Seed: 7} }
 
 func TestTheScheduleOfAPlanIsAlwaysTheSame(t *testing.T) {
 	golden := map[string]string{
-		"constant": "30c0060cf4bb0c87", "ramp": "cf447023e92f3b0b", "step": "20db37ce2feef692", "spike": "4063b04d4f5729b5", "sine": "906001d6e1c71cca", "sawtooth": "02af0719806a9eba", "csv": "516d7753552307ee",
+		"constant": "1bf73ee9d9f4935e", "ramp": "d16824009382cd87", "step": "2836ec01f901cc7b", "spike": "767f8c1292fb69c3", "sine": "903c1832b3964f71", "sawtooth": "64acd423a5fab80e", "csv": "1be3420edb2fd491",
 	}
 	for kind, s := range shapes() {
 		p := planOf(s)
@@ -202,6 +203,38 @@ func TestSharesAreKept(t *testing.T) {
 	}
 	if level[Standard] != 0 || !near(level[Critical], 0.25) || !near(level[Sheddable], 0.75) {
 		t.Errorf("priorities: got %v of %v", level, n)
+	}
+}
+
+// A person is of one priority, and of each there are as many as its share says.
+func TestPeopleAreOfOnePriority(t *testing.T) {
+	p := planOf(Shape{Kind: "constant", Rate: 2000})
+	for people, want := range map[int][priorities]int{200: {20, 140, 40}, 3: {1, 1, 1}, 4: {1, 2, 1}, 7: {1, 5, 1}} {
+		p.People, p.Priorities = people, map[string]float64{"critical": 0.1, "standard": 0.7, "sheddable": 0.2}
+		if err := p.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		of := make(map[int]Priority)
+		for a := range p.Schedule() {
+			if was, known := of[a.Person]; known && was != a.Priority {
+				t.Fatalf("of %d people, number %d is both %v and %v", people, a.Person, was, a.Priority)
+			}
+			of[a.Person] = a.Priority
+		}
+		var got [priorities]int
+		for person, of := range of {
+			if person < 0 || person >= people {
+				t.Fatalf("there is no number %d of %d", person, people)
+			}
+			got[of]++
+		}
+		if got != want {
+			t.Errorf("of %d people, %v came of each priority, want %v", people, got, want)
+		}
+	}
+	p.People = 2
+	if err := p.Validate(); err == nil || !strings.Contains(err.Error(), "people is 2") {
+		t.Errorf("two people of three priorities: got %v", err)
 	}
 }
 
