@@ -168,6 +168,9 @@ func (c *Chain) Entries(callee string) []Named {
 	}
 }
 
+// Pacer is the one for calls to callee, a name in the mesh.
+func (c *Chain) Pacer(callee string) *pacing.Pacer { return c.pacers.For(callee) }
+
 // DialOptions is for a connection to callee, a name in the mesh. Tracing is not
 // part of it: telemetry's DialOptions come after these.
 func (c *Chain) DialOptions(callee string) []grpc.DialOption {

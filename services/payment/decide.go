@@ -114,6 +114,10 @@ func bankProblem(err error, id string) error {
 		if p.Reason != "" {
 			return p
 		}
+	case codes.Unavailable: // nobody is to send it again, which BANK_AWAY asks for
+		if p.Reason == problem.BreakerOpen {
+			return p
+		}
 	case codes.FailedPrecondition, codes.InvalidArgument:
 		return p
 	case codes.DeadlineExceeded, codes.Canceled:

@@ -19,7 +19,9 @@ func spec() boot.Spec {
 			if err != nil {
 				return err
 			}
-			payments := newStore(app.Redis(cfg.RedisAddr))
+			client := app.Redis(cfg.RedisAddr)
+			app.PaceTogether("bank", client) // its quota is for all of us
+			payments := newStore(client)
 			app.Dependency("redis", payments.load)
 			paymentv1.RegisterPaymentServiceServer(app.Server(), newServer(bank, payments, app.Log()))
 			return nil

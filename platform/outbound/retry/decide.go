@@ -63,9 +63,7 @@ func passing(mode string, p *problem.Problem) bool {
 	}
 	switch p.Code {
 	case codes.Unavailable:
-		// An open breaker tells the client at the edge when to come back; it is
-		// open because calls do no good.
-		return p.Reason != problem.BreakerOpen
+		return true
 	case codes.DeadlineExceeded:
 		return mode == Naive || mode == Budget && p.Reason == problem.AttemptTimeout
 	case codes.ResourceExhausted:
