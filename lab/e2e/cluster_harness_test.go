@@ -140,7 +140,7 @@ func (c *cluster) eventually(what string, holds func(context.Context) error) {
 // and its exit code.
 func (c *cluster) cli(args ...string) (stdout []byte, code int) {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(c.Context(), time.Hour)
 	defer cancel()
 	path, err := filepath.Abs(spillway)
 	if err != nil {

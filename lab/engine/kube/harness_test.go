@@ -11,6 +11,7 @@ import (
 	"text/template"
 	"time"
 
+	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -37,6 +38,12 @@ func newNamespace(t *testing.T, labels map[string]string) string {
 		}
 	})
 	return ns.Name
+}
+
+// shared are the connections to the API server that client-go keeps for all clients
+// of a process and gives nobody a way to close.
+func shared() []goleak.Option {
+	return []goleak.Option{goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run")}
 }
 
 func plainClient(t *testing.T) kubernetes.Interface {
