@@ -20,6 +20,9 @@ const (
 	keep = 0.8
 	// settle is the time within which a wait that falls must be on its way to the target for the level to stay.
 	settle = time.Second
+	// severe is how many targets a mean wait must be for its growth to count. Below that it is mostly chance: calls do not
+	// come evenly, and of the few of a window now more and now less.
+	severe = 4
 	// all is the level at which nobody is turned away.
 	all = criticality.Ranks
 )
@@ -73,6 +76,9 @@ func (l *level) end(now time.Time, span, target time.Duration) {
 		// On its way down, and fast enough.
 	default:
 		l.calm = 0
+		if mean < severe*target {
+			grown = 0
+		}
 		l.down(max(0, grown.Seconds()/span.Seconds()))
 	}
 	l.begin, l.n, l.waits, l.mean = now, 0, 0, mean
