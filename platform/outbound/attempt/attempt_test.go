@@ -1,0 +1,128 @@
+package attempt
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"spillway.dev/platform/knobs"
+	"spillway.dev/platform/problem"
+)
+
+func incoming(ctx context.Context, numbers ...string) context.Context {
+	return metadata.NewIncomingContext(ctx, metadata.MD{Header: numbers})
+}
+
+func TestOnlyWellFormedNumbersCount(t *testing.T) {
+	for text, want := range map[string]int{"2": 2, "99": 99, "1": 1, "0": 1, "-2": 1, "100": 1, "02": 1, "+2": 1, " 2": 1, "2.0": 1, "": 1, "two": 1} {
+		if got := Number(incoming(t.Context(), text)); got != want {
+			t.Errorf("%q is attempt %d, want %d", text, got, want)
+		}
+	}
+	if got := Number(incoming(t.Context(), "2", "3")); got != 1 {
+		t.Errorf("given twice it is %d, want 1", got)
+	}
+	if got := Number(t.Context()); got != 1 {
+		t.Errorf("given by nobody it is %d, want 1", got)
+	}
+}
+
+func FuzzNumber(f *testing.F) {
+	for _, seed := range []string{"2", "99", "100", "-1", "0x2", "٢"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n := Number(incoming(t.Context(), text))
+		if n < 1 || n > maxNumber || n > 1 && strconv.Itoa(n) != text {
+			t.Errorf("%q is attempt %d", text, n)
+		}
+	})
+}
+
+func TestMarkReplacesANumberAndNothingElse(t *testing.T) {
+	ctx := metadata.AppendToOutgoingContext(t.Context(), Header, "7", "k", "v")
+	for n, want := range map[int]string{2: "2", 3: "3", 1000: "99"} {
+		md, _ := metadata.FromOutgoingContext(Mark(ctx, n))
+		if got := md.Get(Header); len(got) != 1 || got[0] != want || len(md.Get("k")) != 1 {
+			t.Errorf("marked with %d a call carries %v, want %s", n, md, want)
+		}
+	}
+	if md, _ := metadata.FromOutgoingContext(Mark(t.Context(), 2)); len(md.Get(Header)) != 1 {
+		t.Errorf("without other metadata a call carries %v", md)
+	}
+}
+
+func TestWorkThatNoRequestBeganHasNobodyToTell(t *testing.T) {
+	Decide(t.Context()) // it must not fail
+	if Decided(nil) || !Decided(metadata.Pairs(DecidedHeader, "1")) {
+		t.Error("a trailer is read wrongly")
+	}
+}
+
+// TestAnAttemptEndsInTime uses a callee that answers only when told to give up,
+// in virtual time.
+func TestAnAttemptEndsInTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		knob string
+		call time.Duration // the call's own time
+		took time.Duration
+		want error
+	}{
+		"off":                    {"0s", time.Second, time.Second, status.Error(codes.DeadlineExceeded, "")},
+		"shorter than the call":  {"300ms", time.Second, 300 * time.Millisecond, timedOut},
+		"longer than the call":   {"2s", time.Second, time.Second, status.Error(codes.DeadlineExceeded, "")},
+		"the call has no limit":  {"300ms", 0, 300 * time.Millisecond, timedOut},
+		"exactly as the call's":  {"1s", time.Second, time.Second, status.Error(codes.DeadlineExceeded, "")},
+		"a moment before its is": {"999ms", time.Second, 999 * time.Millisecond, timedOut},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				set := knobs.NewSet()
+				limit := NewLimit(set)
+				if err := set.Apply(map[string]string{"attempt.timeout": c.knob}); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := t.Context(), context.CancelFunc(func() {})
+				if c.call > 0 {
+					ctx, cancel = context.WithTimeout(ctx, c.call)
+				}
+				defer cancel()
+				begun := time.Now()
+				err := limit.Unary(ctx, "/m", nil, nil, nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+					<-ctx.Done()
+					return status.FromContextError(ctx.Err()).Err()
+				})
+				if took := time.Since(begun); took != c.took {
+					t.Errorf("it took %v, want %v", took, c.took)
+				}
+				if got := errors.Is(err, timedOut); got != errors.Is(c.want, timedOut) || status.Code(err) != codes.DeadlineExceeded {
+					t.Errorf("it ended with %v, want %v", err, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestAnswersPassALimit(t *testing.T) {
+	set := knobs.NewSet()
+	limit := NewLimit(set)
+	if err := set.Apply(map[string]string{"attempt.timeout": "1m"}); err != nil {
+		t.Fatal(err)
+	}
+	late := problem.New(codes.DeadlineExceeded, problem.DeadlineTooShort, "m").Retry(0)
+	for _, want := range []error{nil, late, status.Error(codes.Unavailable, "away")} {
+		if got := limit.Unary(t.Context(), "/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+			return want
+		}); got != want {
+			t.Errorf("%v became %v", want, got)
+		}
+	}
+}
