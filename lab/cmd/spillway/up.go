@@ -63,7 +63,7 @@ collector as well, such as Jaeger.`,
 	}
 	root := cmd.Flags().String("root", "", "directory that holds k8s/ and bin/ (default: found from this program or the working directory)")
 	_ = cmd.MarkFlagDirname("root") // the flag exists
-	scaling := cmd.Flags().String("scaling", "", "autoscalers: fixed, cpu, callers-cpu, pressure (default: none)")
+	scaling := cmd.Flags().String("scaling", "", "autoscalers: fixed, cpu, callers-cpu, pressure, demand, workload, coordinated (default: none)")
 	components := cmd.Flags().StringSlice("component", nil, "more components of k8s/components, such as small-replicas")
 	timelapse := cmd.Flags().Float64("timelapse", 1, "by how much the durations of autoscalers and rules are divided, 1 to 100")
 	overlay := cmd.Flags().String("overlay", "", "for --engine kube: ci, kind or cluster, of k8s/overlays")
