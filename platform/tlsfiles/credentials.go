@@ -17,7 +17,7 @@ func (f *Files) Client(callee string) credentials.TransportCredentials {
 }
 
 // Server returns the credentials of the service's own server: who connects must show a certificate of an authority that is
-// trusted. With edge, connections come from outside the mesh: a certificate is asked for and not wanted, and who does not
+// trusted. With edge, connections come from outside the mesh: a certificate is asked for and need not come, and who does not
 // begin with TLS is served in plaintext. Connections from within the process (bufconn) never are encrypted.
 func (f *Files) Server(edge bool) credentials.TransportCredentials {
 	return server{f, edge}
