@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/test/bufconn"
 
+	"spillway.dev/platform/backpressure"
 	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/knobs"
 	"spillway.dev/platform/outbound"
@@ -35,6 +36,7 @@ type App struct {
 	outbound       *outbound.Chain
 	station        *capacity.Station
 	knobs          *knobs.Set
+	pressure       *backpressure.Reporter
 	redis          redisPool
 	server         *grpc.Server
 	tls            *tlsfiles.Files // nil: plaintext
@@ -160,6 +162,10 @@ func (a *App) Work(ctx context.Context) error {
 	_, err := a.station.Serve(ctx, time.Now())
 	return err
 }
+
+// Limit adds a limit on the calls that the replica can serve a second, beside its modelled capacity: what it tells callers
+// of its pressure goes by the tightest. limit may be called at any time by any goroutine; 0 stands for none.
+func (a *App) Limit(limit func() float64) { a.pressure.Limit(limit) }
 
 // ServeHTTP adds an HTTP listener. It answers from the state starting on (calls through Loopback are refused until
 // serving) and is drained before gRPC is.

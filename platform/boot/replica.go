@@ -16,6 +16,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	"spillway.dev/platform/backpressure"
 	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/health"
 	"spillway.dev/platform/inbound"
@@ -96,16 +97,21 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 	if err != nil {
 		return nil, err
 	}
+	if r.app.pressure, err = backpressure.New(r.app.knobs, tel.Registry()); err != nil {
+		return nil, err
+	}
+	r.app.Limit(func() float64 { return float64(station.Slots()) / station.ServiceTime().Seconds() })
 	in, err := inbound.New(inbound.Config{
 		DefaultDeadline: cfg.DeadlineDefault, MinimumDeadline: cfg.DeadlineShave, RefuseLate: r.refuseLate.Get,
 	}, inbound.Replica{
 		Service: spec.Name, Log: tel.Log(), Registry: tel.Registry(), Knobs: r.app.knobs, Refused: refused, Station: station,
+		Pressure: r.app.pressure, Edge: spec.Edge,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("inbound chain: %w", err)
 	}
 	if r.app.outbound, err = outbound.New(outbound.Config{Shave: cfg.DeadlineShave, Attempts: cfg.RetryAttempts}, outbound.Replica{
-		Service: spec.Name, Log: tel.Log(), Registry: tel.Registry(), Knobs: r.app.knobs, Refused: refused,
+		Service: spec.Name, Log: tel.Log(), Registry: tel.Registry(), Knobs: r.app.knobs, Refused: refused, Pressure: r.app.pressure,
 	}); err != nil {
 		return nil, fmt.Errorf("outbound chain: %w", err)
 	}

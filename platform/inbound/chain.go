@@ -17,8 +17,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"spillway.dev/platform/backpressure"
 	"spillway.dev/platform/capacity"
 	"spillway.dev/platform/identity"
+	"spillway.dev/platform/inbound/admission"
 	"spillway.dev/platform/inbound/concurrency"
 	"spillway.dev/platform/inbound/deadline"
 	"spillway.dev/platform/inbound/logging"
@@ -82,6 +84,11 @@ type Replica struct {
 	Refused *refusal.Counter
 	// Station is the modelled capacity; nil stands for a replica without a model.
 	Station *capacity.Station
+	// Pressure tells callers how pressed the replica is; nil: it tells nothing.
+	Pressure *backpressure.Reporter
+	// Edge says that callers are people, whom the replica may turn away before any
+	// work is done for them.
+	Edge bool
 }
 
 // everyCall is the entries that gRPC's own calls pass too.
@@ -136,12 +143,35 @@ func New(cfg Config, r Replica) (*Chain, error) {
 		{"queue", line.Unary, line.Stream},
 		{"capacity", slots{station, line}.unary, slots{station, line}.stream},
 	}}
+	if err := chain.addPressure(r); err != nil {
+		return nil, err
+	}
 	for i, e := range chain.entries {
 		if !slices.Contains(everyCall, e.Name) {
 			chain.entries[i] = ownWorkOnly(e)
 		}
 	}
 	return chain, chain.check()
+}
+
+// addPressure puts what concerns back-pressure behind the deadline: before every
+// protection that refuses, so that refused calls count as offered and their
+// answers tell it too, and behind admission, which it has to see the effect of.
+func (c *Chain) addPressure(r Replica) error {
+	var added []Named
+	if r.Edge {
+		gate, err := admission.New(r.Knobs, r.Registry, r.Refused)
+		if err != nil {
+			return fmt.Errorf("inbound: %w", err)
+		}
+		added = append(added, Named{"admission", gate.Unary, gate.Stream})
+	}
+	if r.Pressure != nil {
+		added = append(added, Named{"backpressure", r.Pressure.UnaryServer, r.Pressure.StreamServer})
+	}
+	at := slices.IndexFunc(c.entries, func(e Named) bool { return e.Name == "deadline" })
+	c.entries = slices.Insert(c.entries, at+1, added...)
+	return nil
 }
 
 // Warm does before the first call what the first call of each method would

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"spillway.dev/platform/backpressure"
 	"spillway.dev/platform/criticality"
 	"spillway.dev/platform/identity"
 	"spillway.dev/platform/knobs"
@@ -90,6 +91,8 @@ type Replica struct {
 	// Knobs gets those of the protections, all of which are off by default.
 	Knobs   *knobs.Set
 	Refused *refusal.Counter
+	// Pressure notes what callees tell; nil: nothing is noted.
+	Pressure *backpressure.Reporter
 }
 
 // Chain is the client's side of what each hop adds.
@@ -105,6 +108,7 @@ type Chain struct {
 	pacers    *pacing.Pacers
 	bulkheads *bulkhead.Bulkheads
 	limit     *attempt.Limit
+	pressure  *backpressure.Reporter
 }
 
 // New prepares the chain of a service, for all that it calls. Retries and hedges
@@ -113,7 +117,7 @@ func New(cfg Config, replica Replica) (*Chain, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Chain{cfg: cfg, service: replica.Service, name: metadata.Pairs(identity.Header, replica.Service)}
+	c := &Chain{cfg: cfg, service: replica.Service, pressure: replica.Pressure, name: metadata.Pairs(identity.Header, replica.Service)}
 	set, reg, contract := replica.Knobs, replica.Registry, idempotency.New(protoregistry.GlobalFiles)
 	var err error
 	if c.calls, err = red.NewClient(replica.Service, reg); err != nil {
@@ -150,7 +154,7 @@ func (c *Chain) Entries(callee string) []Named {
 	shave := deadline.Shave(c.cfg.Shave)
 	again, twice := c.retries.For(callee), c.hedges.For(callee)
 	fuse, pace, bulk := c.breakers.For(callee), c.pacers.For(callee), c.bulkheads.For(callee)
-	return []Named{
+	entries := []Named{
 		{"metrics", interceptors.UnaryClientInterceptor(whole), interceptors.StreamClientInterceptor(whole)},
 		// Outside retry: all attempts share one deadline.
 		{"deadline", shave.Unary, shave.Stream},
@@ -166,6 +170,11 @@ func (c *Chain) Entries(callee string) []Named {
 		// Inside retry: what is counted here has reached the callee's door.
 		{"attempts", interceptors.UnaryClientInterceptor(each), interceptors.StreamClientInterceptor(each)},
 	}
+	if c.pressure != nil {
+		// Innermost: every attempt's answer tells it.
+		entries = append(entries, Named{"backpressure", c.pressure.UnaryClient, c.pressure.StreamClient})
+	}
+	return entries
 }
 
 // Pacer is the one for calls to callee, a name in the mesh.

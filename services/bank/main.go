@@ -31,7 +31,9 @@ func spec() boot.Spec {
 				return err
 			}
 			app.OnClose("journal", func(context.Context) error { return books.close() })
-			return register(app.Server(), books, cfg, app.Knobs(), app.Registerer(), time.Now)
+			limit := newQuota(cfg.QuotaPerSecond)
+			app.Limit(limit.perSecond)
+			return register(app.Server(), books, limit, cfg, app.Knobs(), app.Registerer(), time.Now)
 		},
 	}
 }

@@ -33,6 +33,13 @@ func (q *quota) set(perSecond int64) {
 	q.tolerance = time.Second - q.interval
 }
 
+// perSecond is the rate.
+func (q *quota) perSecond() float64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return float64(time.Second) / float64(q.interval)
+}
+
 // admit takes one call at now. A refused call costs nothing and learns how long
 // to wait until one call would be let in.
 func (q *quota) admit(now time.Time) (retryAfter time.Duration, ok bool) {

@@ -27,10 +27,10 @@ type server struct {
 	now      func() time.Time
 }
 
-func register(to grpc.ServiceRegistrar, books *ledger, cfg *config, set *knobs.Set, reg prometheus.Registerer, now func() time.Time) error {
+func register(to grpc.ServiceRegistrar, books *ledger, limit *quota, cfg *config, set *knobs.Set, reg prometheus.Registerer, now func() time.Time) error {
 	s := &server{
 		books: books,
-		quota: newQuota(cfg.QuotaPerSecond),
+		quota: limit,
 		slots: make(chan struct{}, cfg.Concurrency),
 		now:   now,
 		breaches: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -32,9 +32,7 @@ func spec() boot.Spec {
 			app.Worker("recovery", sg.recoverOrders)
 			app.Worker("payments", sg.payQueue(app.Work))
 			app.Worker("backlog", sg.watchBacklog)
-			payment := app.Knobs().Choice("order.payment", payAtOnce, []string{payAtOnce, payQueued},
-				"at-once: a checkout waits for its charge; queued: it waits for the seats only, and the card is charged from a queue")
-			orderv1.RegisterOrderServiceServer(app.Server(), &server{store: st, saga: sg, payment: payment.Get})
+			orderv1.RegisterOrderServiceServer(app.Server(), &server{store: st, saga: sg, payment: paymentKnob(app.Knobs())})
 			return nil
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"spillway.dev/platform/keyspace"
+	"spillway.dev/platform/knobs"
 	orderv1 "spillway.dev/proto/gen/spillway/order/v1"
 )
 
@@ -31,6 +32,12 @@ const (
 	// backlogInterval is how often the length of the queue is looked at.
 	backlogInterval = 500 * time.Millisecond
 )
+
+// paymentKnob declares when cards are charged, and tells it.
+func paymentKnob(set *knobs.Set) func() string {
+	return set.Choice("order.payment", payAtOnce, []string{payAtOnce, payQueued},
+		"at-once: a checkout waits for its charge; queued: it waits for the seats only, and the card is charged from a queue").Get
+}
 
 // payBy is until when an order may wait for its charge. That is the end of its
 // lease meanwhile: the message on the queue of payments is what gives a replica
