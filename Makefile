@@ -20,9 +20,11 @@ export GOFLAGS := -tags=grpcnotrace
 TEST_TIMEOUT ?= 10m
 # What `make up` hands to `spillway up`.
 UP_FLAGS ?=
-# Where `make scenarios` writes, and what it hands to `spillway run`.
+# Where `make scenarios` writes, the time-lapse of files without one of their own,
+# and what else it hands to `spillway run`, such as --repeat 3.
 REPORTS ?= reports
-RUN_FLAGS ?= --timelapse 10
+TIMELAPSE ?= 10
+RUN_FLAGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -35,7 +37,7 @@ up: build ## build what is missing and run the mesh in the foreground until Ctrl
 
 .PHONY: scenarios
 scenarios: build ## run every scenario in time-lapse; the reports go to reports/
-	@scripts/scenarios $(REPORTS) $(RUN_FLAGS)
+	@scripts/scenarios $(REPORTS) $(TIMELAPSE) $(RUN_FLAGS)
 
 .PHONY: build
 build: ## every binary, under bin/
