@@ -9,7 +9,7 @@ import (
 type Key struct {
 	// Name is the key without what follows a dot.
 	Name string
-	// Of is what follows the dot, "SERVICE" or "PRIORITY"; empty when nothing
+	// Of is what follows the dot, "SERVICE", "PRIORITY" or "JOURNEY"; empty when nothing
 	// does.
 	Of string
 	// Unit is "1/s", "ms", "s", "%", "" for a ratio, or what is counted. Seconds
@@ -31,7 +31,9 @@ var keys = [...]Key{
 	{"goodput_per_s", "", "1/s"},
 	{"goodput_ratio", "", ""},
 	{"goodput_ratio", "PRIORITY", ""},
+	{"journey_goodput_ratio", "JOURNEY", ""},
 	{"rise_goodput_ratio", "", ""},
+	{"capacity_goodput_ratio", "", ""},
 	{"shed_ratio", "", ""},
 	{"p50_ms", "", "ms"},
 	{"p99_ms", "", "ms"},

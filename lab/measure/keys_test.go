@@ -12,7 +12,8 @@ import (
 const wanted = `offered_per_s goodput_per_s goodput_ratio shed_ratio p50_ms p99_ms p999_ms overload_seconds
 	recovery_seconds amplification.SERVICE peak_pressure.SERVICE lost_requests double_executions scaling_actions
 	replica_seconds node_seconds theta_u theta_o tau_u tau_o instability quota_breaches sessions_lost load_skew
-	goodput_ratio.PRIORITY rise_goodput_ratio fault_amplification.SERVICE`
+	goodput_ratio.PRIORITY rise_goodput_ratio fault_amplification.SERVICE
+	journey_goodput_ratio.JOURNEY capacity_goodput_ratio`
 
 // full is a recording that has what every measure needs.
 func full() *Recording {
@@ -20,7 +21,8 @@ func full() *Recording {
 	return &Recording{
 		Duration: 100, Rate: steps(0, 10, 50, 20), Mix: map[string]float64{"buy": 1},
 		Load: []Load{
-			{T: 0, Dur: 50, Counts: Counts{Offered: 9, Good: 9}, ByPriority: map[string]Counts{"critical": {Offered: 9, Good: 9}}},
+			{T: 0, Dur: 50, Counts: Counts{Offered: 9, Good: 9}, ByPriority: map[string]Counts{"critical": {Offered: 9, Good: 9}},
+				ByJourney: map[string]Counts{"buy": {Offered: 9, Good: 9}}},
 			{T: 50, Dur: 50, Counts: Counts{Offered: 9, Good: 9}},
 		},
 		Whole: Whole{Answered: 18, P50: 1, P99: 2, P999: 3},

@@ -6,6 +6,7 @@ package measure
 func Measures(r *Recording) map[string]float64 {
 	out := make(map[string]float64)
 	served(r, out)
+	possible(r, out)
 	counted(r, out)
 	pressure(r, out)
 	amplification(r, out)

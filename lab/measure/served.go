@@ -42,7 +42,8 @@ func Total(r *Recording) (all Counts, seconds float64) {
 //
 //   - offered_per_s, goodput_per_s: offered and good journeys ÷ real seconds.
 //   - goodput_ratio: good ÷ offered journeys; goodput_ratio.PRIORITY over the
-//     journeys of one priority.
+//     journeys of one priority, journey_goodput_ratio.JOURNEY over those of one
+//     kind.
 //   - shed_ratio: shed ÷ offered journeys.
 //   - p50_ms, p99_ms, p999_ms: as the generator counted them for the whole time.
 func served(r *Recording, out map[string]float64) {
@@ -55,24 +56,30 @@ func served(r *Recording, out map[string]float64) {
 		out["goodput_ratio"] = float64(all.Good) / float64(all.Offered)
 		out["shed_ratio"] = float64(all.Shed) / float64(all.Offered)
 	}
-	byPriority := make(map[string]Counts)
+	shares(r, out, "goodput_ratio.", func(b Load) map[string]Counts { return b.ByPriority })
+	shares(r, out, "journey_goodput_ratio.", func(b Load) map[string]Counts { return b.ByJourney })
+	if r.Whole.Answered > 0 {
+		out["p50_ms"], out["p99_ms"], out["p999_ms"] = r.Whole.P50, r.Whole.P99, r.Whole.P999
+	}
+}
+
+// shares adds good ÷ offered journeys of each part that by tells of a bucket.
+func shares(r *Recording, out map[string]float64, key string, by func(Load) map[string]Counts) {
+	whole := make(map[string]Counts)
 	for _, b := range r.Load {
 		if !r.measured(b.T) {
 			continue
 		}
-		for name, c := range b.ByPriority {
-			sum := byPriority[name]
+		for name, c := range by(b) {
+			sum := whole[name]
 			sum.add(c)
-			byPriority[name] = sum
+			whole[name] = sum
 		}
 	}
-	for name, c := range byPriority {
+	for name, c := range whole {
 		if c.Offered > 0 {
-			out["goodput_ratio."+name] = float64(c.Good) / float64(c.Offered)
+			out[key+name] = float64(c.Good) / float64(c.Offered)
 		}
-	}
-	if r.Whole.Answered > 0 {
-		out["p50_ms"], out["p99_ms"], out["p999_ms"] = r.Whole.P50, r.Whole.P99, r.Whole.P999
 	}
 }
 

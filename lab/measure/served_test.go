@@ -34,7 +34,8 @@ func TestServed(t *testing.T) {
 			{T: 10, Dur: 10, Counts: Counts{Offered: 100, Good: 100},
 				ByPriority: map[string]Counts{"critical": {Offered: 20, Good: 20}, "sheddable": {Offered: 80, Good: 80}}},
 			{T: 20, Dur: 10, Counts: Counts{Offered: 200, Good: 110, Late: 10, Refused: 5, Shed: 60, Errors: map[string]int64{"UNAVAILABLE": 15}},
-				ByPriority: map[string]Counts{"critical": {Offered: 40, Good: 40}, "sheddable": {Offered: 160, Good: 70}}},
+				ByPriority: map[string]Counts{"critical": {Offered: 40, Good: 40}, "sheddable": {Offered: 160, Good: 70}},
+				ByJourney:  map[string]Counts{"browse": {Offered: 150, Good: 105}, "buy": {Offered: 50, Good: 5}}},
 			{T: 30, Dur: 10, Counts: Counts{Offered: 100, Good: 90, Errors: map[string]int64{"UNAVAILABLE": 1, "INTERNAL": 9}}},
 			{T: 40, Dur: 10, Counts: Counts{Offered: 999}},
 		},
@@ -47,7 +48,10 @@ func TestServed(t *testing.T) {
 		"shed_ratio":              0.15,      // 60 of 400
 		"goodput_ratio.critical":  1,         // 60 of 60
 		"goodput_ratio.sheddable": 0.625,     // 150 of 240
-		"p50_ms":                  250, "p99_ms": 900, "p999_ms": 1200,
+
+		"journey_goodput_ratio.browse": 0.7,
+		"journey_goodput_ratio.buy":    0.1,
+		"p50_ms":                       250, "p99_ms": 900, "p999_ms": 1200,
 	})
 	all, seconds := Total(r)
 	if seconds != 3 || all.Errors["UNAVAILABLE"] != 16 || all.Errors["INTERNAL"] != 9 {

@@ -28,7 +28,8 @@ var name = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
 const nameForm = "use lower-case letters, digits and single hyphens, such as scale-out"
 
-// journeys are the kinds that visits may be given for.
+// journeys are the kinds that visits may be given for: what people come for, and
+// last the mean of all.
 var journeys = []string{load.Browse.String(), load.SeatMap.String(), load.Buy.String(), measure.AnyJourney}
 
 // priorities are what a journey may have.
@@ -199,8 +200,12 @@ func (c *check) outcome() {
 // knownMeasure is an error for a measure that there is none of.
 func knownMeasure(key string) error {
 	if k, ok := measure.Lookup(key); ok {
-		if _, of, _ := strings.Cut(key, "."); k.Of == "PRIORITY" && !slices.Contains(priorities, of) {
+		_, of, _ := strings.Cut(key, ".")
+		switch {
+		case k.Of == "PRIORITY" && !slices.Contains(priorities, of):
 			return fmt.Errorf("measure %q: %s", key, strict.Unknown("there is no priority", of, priorities))
+		case k.Of == "JOURNEY" && !slices.Contains(journeys[:len(journeys)-1], of):
+			return fmt.Errorf("measure %q: %s", key, strict.Unknown("there is no journey", of, journeys[:len(journeys)-1]))
 		}
 		return nil
 	}
