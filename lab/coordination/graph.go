@@ -25,7 +25,7 @@ type Call struct {
 	Caller, CallerMethod string
 	Callee, Method       string
 	// Visits is how many, per call that the caller answers; 0 where they are made
-	// only when something goes wrong.
+	// only now and then, as when something goes wrong.
 	Visits float64
 }
 

@@ -21,6 +21,9 @@ const (
 	// MostGrowth bounds what the line may promise, as a part of what is offered
 	// now: of a jump, which is no line, it would make any number.
 	MostGrowth = 1.25
+	// MostJump bounds what the newest two scrapes may say against the rate of
+	// three: more it cannot be but by chance.
+	MostJump = 3
 	// measured is the time over which visits are counted, and kept the time that
 	// a count holds when none can be made.
 	measured, kept = "5m", "30m"
@@ -148,11 +151,20 @@ services are not.`)
 	w.rule("spillway:route_demand_calls:rate", fmt.Sprintf(
 		`sum by (route) (label_replace(rate(grpc_server_started_total{callee="%s"}[30s]), "route", "$1", "grpc_method", "(.*)"))`, g.Edge))
 	w.rule("spillway:edge_demand_calls:rate", "sum(spillway:route_demand_calls:rate)")
-	w.note(fmt.Sprintf(`By how much more it will be %s ahead, by a line through the last %s; never less
-than now, and at most %v times it. Of all routes together, which chance moves
-less than each.`, Horizon, trend, MostGrowth))
-	w.rule("spillway:edge_growth:ratio", fmt.Sprintf(
-		"clamp(predict_linear(spillway:edge_demand_calls:rate[%s], %s) / (spillway:edge_demand_calls:rate > 0), 1, %v)", trend, Horizon, MostGrowth))
+	w.note(fmt.Sprintf(`By how much more it is by now, or will be %s ahead; never less. The newest two
+scrapes know a jump at once, of which a rate over 30 s first shows a third; a line
+through the last %s looks ahead, to at most %v times what is offered now. Of all
+routes together, which chance moves less than each.`, Horizon, trend, MostGrowth))
+	w.rule("spillway:edge_newest_calls:rate", fmt.Sprintf(`sum(irate(grpc_server_started_total{callee="%s"}[30s]))`, g.Edge))
+	w.rule("spillway:edge_growth:ratio", fmt.Sprintf(`
+clamp(
+  max(
+      label_replace(spillway:edge_newest_calls:rate / (spillway:edge_demand_calls:rate > 0), "by", "newest", "", "")
+    or
+      label_replace(
+        clamp_max(predict_linear(spillway:edge_demand_calls:rate[%s], %s) / (spillway:edge_demand_calls:rate > 0), %v),
+        "by", "line", "", "")
+  ), 1, %v)`, trend, Horizon, MostGrowth, MostJump))
 	w.rule("spillway:route_forecast_calls:rate",
 		"spillway:route_demand_calls:rate * on () group_left () spillway:edge_growth:ratio\nor\nspillway:route_demand_calls:rate")
 	w.note("What comes of it at each service, callers before callees: calls by route and by\nthe service's own method.")

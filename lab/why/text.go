@@ -67,7 +67,7 @@ func (a *Answer) edge(text *strings.Builder) {
 	case len(a.Routes) == 0:
 		fmt.Fprintln(text, "  nothing yet")
 	case a.Growth != nil && *a.Growth > 1:
-		fmt.Fprintf(text, "  it grows: a line through the last minute is at %s times it when a replica that is asked for now would serve\n", number(*a.Growth))
+		fmt.Fprintf(text, "  it grows: %s times that, by the newest scrapes or by a line to when a replica that is asked for now would serve\n", number(*a.Growth))
 	}
 }
 

@@ -69,7 +69,7 @@ type Own struct {
 type Answer struct {
 	Service string  `json:"service"`
 	Routes  []Route `json:"routes"`
-	// Growth is what a line through the last minute makes of the edge's demand.
+	// Growth is by how much more the edge is asked for by now, or soon will be.
 	Growth *float64 `json:"growth,omitempty"`
 	Calls  []Call   `json:"calls"`
 	Visits []Visit  `json:"visits"`

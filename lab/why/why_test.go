@@ -93,7 +93,7 @@ What people ask of the edge, in calls per second, before anything is refused
   ROUTE       NOW    MADE READY FOR
   ListShows   60.5   75.6
   Checkout    16     20
-  it grows: a line through the last minute is at 1.25 times it when a replica that is asked for now would serve
+  it grows: 1.25 times that, by the newest scrapes or by a line to when a replica that is asked for now would serve
 
 What comes of it at order
   ROUTE      METHOD     VISITS   CALLS PER SECOND

@@ -2,6 +2,9 @@ package manifests
 
 import (
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // Every overlay makes both namespaces, marked. What observes the mesh makes none:
@@ -155,6 +159,7 @@ func TestMetricsAPIs(t *testing.T) {
 		{"scaling-pressure", "conductor:8443", "conductor:8443"},
 		{"prometheus-adapter", "prometheus-adapter:443", "prometheus-adapter:443"},
 		{"keda", "conductor:8443", ""},
+		{"keda-workload", "conductor:8443", ""},
 	} {
 		objects := read(t, Combination{"overlays/kind", []string{test.component, namespace}})
 		got := map[string]string{}
@@ -206,5 +211,56 @@ func TestKEDAScalesAsPressureDoes(t *testing.T) {
 		if got[name] != how {
 			t.Errorf("%s: %s by KEDA, %s by its HPA", name, got[name], how)
 		}
+	}
+}
+
+// KEDA's kubernetes-workload follows the same callers as scaling-workload does, by
+// the same proportion, and the declared call graph says who they are.
+func TestKEDAFollowsTheSameCallers(t *testing.T) {
+	want := map[string]string{}
+	for _, h := range each[*autoscalingv2.HorizontalPodAutoscaler](read(t, Combination{"overlays/kind", []string{"scaling-workload", namespace}})) {
+		how := "cpu at 70"
+		if m := h.Spec.Metrics[0].External; m != nil {
+			how = fmt.Sprintf("callers at %s", m.Target.AverageValue)
+		}
+		want[h.Name] = fmt.Sprintf("%d to %d, %s", *h.Spec.MinReplicas, h.Spec.MaxReplicas, how)
+	}
+	text, err := os.ReadFile(filepath.Join(k8s, "base/callgraph.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var graph struct {
+		Calls map[string]map[string]map[string]float64 `json:"calls"`
+	}
+	if err := yaml.Unmarshal(text, &graph); err != nil {
+		t.Fatal(err)
+	}
+	callers := map[string][]string{}
+	for _, caller := range slices.Sorted(maps.Keys(graph.Calls)) {
+		for _, calls := range graph.Calls[caller] {
+			for to, visits := range calls {
+				callee, _, _ := strings.Cut(to, ".")
+				if visits > 0 && !slices.Contains(callers[callee], caller) {
+					callers[callee] = append(callers[callee], caller)
+				}
+			}
+		}
+	}
+	got := map[string]string{}
+	for _, custom := range read(t, Combination{"overlays/kind", []string{"keda-workload", namespace}}).Custom {
+		spec := custom.Object["spec"].(map[string]any)
+		trigger := spec["triggers"].([]any)[0].(map[string]any)
+		metadata := trigger["metadata"].(map[string]any)
+		how := fmt.Sprintf("%s at %s", trigger["type"], metadata["value"])
+		if trigger["type"] == "kubernetes-workload" {
+			how = fmt.Sprintf("callers at %s", metadata["value"])
+			if selector := fmt.Sprintf("app.kubernetes.io/name in (%s)", strings.Join(callers[custom.GetName()], ", ")); metadata["podSelector"] != selector {
+				t.Errorf("%s follows %s, want %s", custom.GetName(), metadata["podSelector"], selector)
+			}
+		}
+		got[custom.GetName()] = fmt.Sprintf("%v to %v, %s", spec["minReplicaCount"], spec["maxReplicaCount"], how)
+	}
+	if len(want) == 0 || !maps.Equal(got, want) {
+		t.Errorf("KEDA scales %v, HPAs %v", got, want)
 	}
 }

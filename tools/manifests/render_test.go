@@ -21,7 +21,7 @@ const namespace = "namespace-spillway"
 // The choices that exclude each other: one of each at most. All other components
 // go together, but for mtls, which does what the proxies of a service mesh do.
 var choices = [][]string{
-	{"scaling-fixed", "scaling-cpu", "scaling-pressure", "scaling-demand", "scaling-workload", "scaling-coordinated", "scaling-callers-cpu", "keda"},
+	{"scaling-fixed", "scaling-cpu", "scaling-pressure", "scaling-demand", "scaling-workload", "scaling-coordinated", "scaling-callers-cpu", "keda", "keda-workload"},
 	{"balancing-xds", "balancing-clusterip", "balancing-max-age", "istio", "linkerd"},
 	{"capacity-model", "capacity-cpu"},
 }
