@@ -3,6 +3,7 @@ package attempt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -117,12 +118,27 @@ func TestAnswersPassALimit(t *testing.T) {
 	if err := set.Apply(map[string]string{"attempt.timeout": "1m"}); err != nil {
 		t.Fatal(err)
 	}
-	late := problem.New(codes.DeadlineExceeded, problem.DeadlineTooShort, "m").Retry(0)
-	for _, want := range []error{nil, late, status.Error(codes.Unavailable, "away")} {
-		if got := limit.Unary(t.Context(), "/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
-			return want
-		}); got != want {
-			t.Errorf("%v became %v", want, got)
+	refused := problem.New(codes.DeadlineExceeded, problem.DeadlineTooShort, "m").Retry(0)
+	below := problem.New(codes.DeadlineExceeded, problem.AttemptTimeout, "of another hop").Retry(0)
+	for _, c := range []struct{ given, want error }{
+		{nil, nil}, {refused, refused}, {below, below},
+		{status.Error(codes.Unavailable, "away"), status.Error(codes.Unavailable, "away")},
+		{status.Error(codes.DeadlineExceeded, "the callee's clock was first"), timedOut},
+		{problem.New(codes.DeadlineExceeded, problem.DeadlineExceeded, "m").Retry(0), timedOut},
+	} {
+		got := limit.Unary(t.Context(), "/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+			return c.given
+		})
+		if fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%v became %v, want %v", c.given, got, c.want)
 		}
+	}
+	deadline, cancel := context.WithTimeout(t.Context(), 30*time.Second) // the call's time, shorter than an attempt's
+	defer cancel()
+	over := status.Error(codes.DeadlineExceeded, "m")
+	if got := limit.Unary(deadline, "/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+		return over
+	}); got != over {
+		t.Errorf("the end of the call's time became %v", got)
 	}
 }

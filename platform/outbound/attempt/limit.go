@@ -38,14 +38,29 @@ func (l *Limit) Unary(ctx context.Context, method string, req, reply any, cc *gr
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := invoker(bounded, method, req, reply, cc, opts...)
-	// The callee's own word that the time is over may come first: what counts is
-	// that the attempt's time is over and the call's is not.
-	if err != nil && status.Code(err) == codes.DeadlineExceeded && bounded.Err() != nil && ctx.Err() == nil {
-		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > 0 {
-			return timedOut
+	if err == nil || status.Code(err) != codes.DeadlineExceeded || !shorter(bounded, ctx) {
+		return err
+	}
+	// Since every hop passes on a little less time than it has, the word that the
+	// time is over mostly comes from the callee, and before this side's clock.
+	if bounded.Err() == nil {
+		switch problem.Reason(err) {
+		case problem.DeadlineTooShort, problem.AttemptTimeout: // a refusal; another hop's attempt
+			return err
 		}
 	}
-	return err
+	return timedOut
+}
+
+// shorter tells whether it was the attempt's time that ended, and not the
+// call's.
+func shorter(attempt, call context.Context) bool {
+	deadline, ok := call.Deadline()
+	if !ok {
+		return call.Err() == nil
+	}
+	limit, _ := attempt.Deadline()
+	return limit.Before(deadline) && time.Until(deadline) > 0 && call.Err() == nil
 }
 
 // Stream is the interceptor of streams, which last as long as their readers

@@ -32,8 +32,14 @@ const (
 	write = inventoryv1.InventoryService_Hold_FullMethodName
 )
 
-// hedging is a policy that is on, with a delay of 50 ms, for calls to inventory.
-func hedging(t testing.TB, ratio string) *Caller {
+// hedger is for calls to inventory, with the knobs that it reads.
+type hedger struct {
+	*Caller
+	set *knobs.Set
+}
+
+// hedging is on, with a delay of 50 ms.
+func hedging(t testing.TB, ratio string) hedger {
 	t.Helper()
 	set, reg := knobs.NewSet(), prometheus.NewRegistry()
 	shared, err := budget.New(set, reg)
@@ -47,7 +53,7 @@ func hedging(t testing.TB, ratio string) *Caller {
 	if err := set.Apply(map[string]string{"hedge.mode": "on", "hedge.delay": "50ms", "retry.budget_ratio": ratio}); err != nil {
 		t.Fatal(err)
 	}
-	return p.For("inventory")
+	return hedger{p.For("inventory"), set}
 }
 
 // answer is what one attempt is given: after a time, an error or a version.
