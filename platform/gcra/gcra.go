@@ -40,7 +40,10 @@ func PerSecond(rate float64, burst float64) Limit {
 // times is d × n, at most a hundred years.
 func times(d time.Duration, n float64) time.Duration {
 	const most = 100 * 365 * 24 * time.Hour
-	return time.Duration(min(float64(d)*max(n, 0), float64(most)))
+	if !(n > 0) { // or not a number
+		return 0
+	}
+	return time.Duration(min(float64(d)*n, float64(most)))
 }
 
 // Share is the part of the limit for one of n that split it evenly: an n-th of the rate and of the burst. Of a burst of

@@ -52,6 +52,7 @@ type Global struct {
 	rdb      redis.Scripter
 	replicas func() int
 	now      func() time.Duration
+	patience time.Duration
 	own      *gcra.Limiter
 	breaker  *gobreaker.CircuitBreaker[Verdict]
 }
@@ -63,7 +64,7 @@ type Global struct {
 func NewGlobal(name string, rdb redis.Scripter, replicas func() int) *Global {
 	begin := time.Now()
 	return &Global{
-		name: name, rdb: rdb, replicas: replicas, own: gcra.NewLimiter(),
+		name: name, rdb: rdb, replicas: replicas, own: gcra.NewLimiter(), patience: Patience,
 		now: func() time.Duration { return time.Since(begin) },
 		breaker: gobreaker.NewCircuitBreaker[Verdict](gobreaker.Settings{
 			Name:        name,
@@ -105,7 +106,7 @@ func (g *Global) shares(asks []gcra.Ask) []gcra.Ask {
 
 // ask runs the script. A short deadline of the caller must not look as if Redis were away, nor cost a connection.
 func (g *Global) ask(ctx context.Context, asks []gcra.Ask) (Verdict, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.patience)
 	defer cancel()
 	keys, args := make([]string, 0, 2), make([]any, 0, 6)
 	at := make([]int, 0, 2) // the index of each key's ask

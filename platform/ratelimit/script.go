@@ -10,12 +10,12 @@ import (
 // until 2054. Its own clock has microseconds.
 const tick = 100 * time.Nanosecond
 
-// script is (gcra.Limit).Admit for several limits at once, all or none.
+// source is (gcra.Limit).Admit for several limits at once, all or none.
 //
 // KEYS[i] holds limit i's theoretical arrival time in ticks since 2026, and is gone when that says nothing more. ARGV
 // holds for each limit, in ticks: interval, tolerance, how much of it to leave to others. The answer is {0, 0} for a call
 // that is let in, else how many ticks it has to wait and for which limit.
-var script = redis.NewScript(`
+const source = `
 local t = redis.call('TIME')
 local now = (t[1] - 1767225600) * 10000000 + t[2] * 10
 local disorder = 10000000
@@ -46,7 +46,9 @@ for i, key in ipairs(KEYS) do
 	end
 end
 return {wait, by}
-`)
+`
+
+var script = redis.NewScript(source)
 
 // ticks is d in ticks, rounded up, so that a limit is never wider in Redis than it is here.
 func ticks(d time.Duration) int64 { return int64((max(d, 0) + tick - 1) / tick) }

@@ -31,7 +31,7 @@ func spec() boot.Spec {
 				return err
 			}
 			app.OnClose("journal", func(context.Context) error { return books.close() })
-			limit := newQuota(cfg.QuotaPerSecond)
+			limit := newQuota(cfg.QuotaPerSecond, time.Now())
 			app.Limit(limit.perSecond)
 			return register(app.Server(), books, limit, cfg, app.Knobs(), app.Registerer(), time.Now)
 		},

@@ -6,7 +6,8 @@ import (
 )
 
 func TestQuotaLetsInBurstThenRate(t *testing.T) {
-	q, now := newQuota(10), time.Unix(1000, 0)
+	now := time.Unix(1000, 0)
+	q := newQuota(10, now)
 	for i := range 10 {
 		if _, ok := q.admit(now); !ok {
 			t.Fatalf("call %d of the burst refused", i+1)
@@ -27,7 +28,8 @@ func TestQuotaLetsInBurstThenRate(t *testing.T) {
 // Over a long time exactly the rate is let in, however hard callers press, and
 // a clock that steps back does not open the gate.
 func TestQuotaOverTime(t *testing.T) {
-	q, start := newQuota(50), time.Unix(1000, 0)
+	start := time.Unix(1000, 0)
+	q := newQuota(50, start)
 	admitted := 0
 	for ms := range 10_000 {
 		for range 3 {
@@ -46,7 +48,8 @@ func TestQuotaOverTime(t *testing.T) {
 
 // A bank that lowers its quota is as used up as it was, in its own new measure, and keeps to the new rate at once.
 func TestQuotaChangesWhileItIsUsed(t *testing.T) {
-	q, now := newQuota(100), time.Unix(1000, 0)
+	now := time.Unix(1000, 0)
+	q := newQuota(100, now)
 	admitted := func(at time.Time) (n int) {
 		for {
 			if _, ok := q.admit(at); !ok {

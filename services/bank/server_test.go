@@ -38,7 +38,7 @@ func serveWith(t *testing.T, cfg *config, set *knobs.Set, now func() time.Time) 
 	l, _ := open(t, t.TempDir())
 	srv := grpc.NewServer()
 	registrar := &capture{ServiceRegistrar: srv}
-	if err := register(registrar, l, newQuota(cfg.QuotaPerSecond), cfg, set, prometheus.NewRegistry(), now); err != nil {
+	if err := register(registrar, l, newQuota(cfg.QuotaPerSecond, now()), cfg, set, prometheus.NewRegistry(), now); err != nil {
 		t.Fatal(err)
 	}
 	lis, err := net.Listen("tcp", "127.0.0.1:0")

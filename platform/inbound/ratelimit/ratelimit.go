@@ -113,17 +113,12 @@ func (l *Limiter) admit(ctx context.Context, limits *limits) error {
 		who = whose(ctx)
 	}
 	class, _ := criticality.From(ctx)
-	asks, n := limits.asks(class, who)
 	var wait time.Duration
 	var by, source int
 	if limits.global && l.global != nil {
-		verdict := l.global.Admit(ctx, asks[:n]...)
-		wait, by, source = verdict.Wait, verdict.By, byRedis
-		if verdict.Source == ratelimit.Allowance {
-			source = byAllowance
-		}
+		wait, by, source = l.together(ctx, limits, class, who)
 	} else {
-		wait, by = l.own.Admit(l.now(), asks[:n]...)
+		wait, by, source = l.alone(limits, class, who)
 	}
 	if wait == 0 {
 		l.decided[source].admitted.Inc()
@@ -132,6 +127,23 @@ func (l *Limiter) admit(ctx context.Context, limits *limits) error {
 	l.decided[source].refused[by].Inc()
 	l.refused.Count(ctx)
 	return answer(by, wait)
+}
+
+// alone decides by this replica's own state. It allocates nothing, which is why it and together are two.
+func (l *Limiter) alone(limits *limits, class criticality.Class, who string) (wait time.Duration, by, source int) {
+	asks, n := limits.asks(class, who)
+	wait, by = l.own.Admit(l.now(), asks[:n]...)
+	return wait, by, byReplica
+}
+
+// together decides with all replicas.
+func (l *Limiter) together(ctx context.Context, limits *limits, class criticality.Class, who string) (wait time.Duration, by, source int) {
+	asks, n := limits.asks(class, who)
+	verdict := l.global.Admit(ctx, asks[:n]...)
+	if verdict.Source == ratelimit.Allowance {
+		return verdict.Wait, verdict.By, byAllowance
+	}
+	return verdict.Wait, verdict.By, byRedis
 }
 
 // whose is the key of the person that a call comes from, "" when nobody can tell. A person is known by the session at the
