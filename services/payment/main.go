@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"spillway.dev/platform/boot"
+	bankv1 "spillway.dev/proto/gen/spillway/bank/v1"
 	paymentv1 "spillway.dev/proto/gen/spillway/payment/v1"
 )
 
@@ -20,7 +21,8 @@ func spec() boot.Spec {
 				return err
 			}
 			client := app.Redis(cfg.RedisAddr)
-			app.PaceTogether("bank", client) // its quota is for all of us
+			app.PaceOnly("bank", bankv1.BankService_Charge_FullMethodName) // giving money back is not part of its quota
+			app.PaceTogether("bank", client)                               // which is for all replicas
 			payments := newStore(client)
 			app.Dependency("redis", payments.load)
 			paymentv1.RegisterPaymentServiceServer(app.Server(), newServer(bank, payments, app.Log()))

@@ -126,6 +126,7 @@ func TestBankDoesNotSettle(t *testing.T) {
 		"quota":    {problem.New(codes.ResourceExhausted, reasonQuotaExceeded, "quota").Retry(time.Second), codes.ResourceExhausted, reasonQuotaExceeded, true},
 		"away":     {problem.New(codes.Unavailable, "", "connection refused at 127.0.0.1:9"), codes.Unavailable, reasonBankAway, true},
 		"fault":    {problem.New(codes.Internal, problem.Internal, "oops"), codes.Unavailable, reasonBankAway, true},
+		"stopped":  {problem.New(codes.Unavailable, problem.BreakerOpen, "stopped").Retry(time.Second), codes.Unavailable, problem.BreakerOpen, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBank()

@@ -75,7 +75,7 @@ func (b *Breakers) For(callee string) *Breaker {
 		return c
 	}
 	c := &Breaker{all: b, callee: callee, refused: b.refused.Outbound("breaker", callee),
-		no: problem.New(codes.Unavailable, problem.BreakerOpen, "calls to %s are stopped for a while, most of the last ones failed or were slow", callee)}
+		no: problem.New(codes.Unavailable, problem.BreakerOpen, "calls to %s are stopped for a while, most of the last ones failed or were slow", callee).With("dependency", callee)}
 	b.callees[callee] = c
 	c.renew()
 	return c

@@ -68,7 +68,7 @@ func (c *caller) refusedCall() (bool, time.Duration) {
 		return false, 0
 	}
 	p, ok := errors.AsType[*problem.Problem](err)
-	if !ok || p.Reason != problem.BreakerOpen || p.Code != codes.Unavailable || !p.Retryable {
+	if !ok || p.Reason != problem.BreakerOpen || p.Code != codes.Unavailable || !p.Retryable || p.Metadata["dependency"] != "bank" {
 		c.t.Fatalf("the call failed with %v", err)
 	}
 	return true, p.RetryAfter

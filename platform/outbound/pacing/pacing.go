@@ -90,6 +90,7 @@ type Pacer struct {
 	mu  sync.Mutex
 	own schedule
 
+	only     atomic.Pointer[map[string]bool] // nil: all methods
 	together atomic.Pointer[Together]
 	turn     chan struct{} // full: somebody asks Together
 	line     atomic.Int64  // calls that ask it or wait to
@@ -102,10 +103,20 @@ type Together func(ctx context.Context, limit gcra.Limit) (wait time.Duration)
 // Together says by what mode global counts. Without it that mode is the same as share.
 func (p *Pacer) Together(t Together) { p.together.Store(&t) }
 
+// Only says which of the callee's methods count against its quota, by their full names; calls of others are not paced.
+// Without it all are.
+func (p *Pacer) Only(methods ...string) {
+	only := make(map[string]bool, len(methods))
+	for _, method := range methods {
+		only[method] = true
+	}
+	p.only.Store(&only)
+}
+
 // Unary is the interceptor of unary calls. What cannot have its turn in time fails with OVERLOADED.
 func (p *Pacer) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if mode := p.all.mode.Get(); mode != off {
-		if err := p.pace(ctx, mode); err != nil {
+		if err := p.pace(ctx, mode, method); err != nil {
 			return err
 		}
 	}
@@ -115,7 +126,7 @@ func (p *Pacer) Unary(ctx context.Context, method string, req, reply any, cc *gr
 // Stream is the interceptor of streams: the beginning of one takes a turn.
 func (p *Pacer) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if mode := p.all.mode.Get(); mode != off {
-		if err := p.pace(ctx, mode); err != nil {
+		if err := p.pace(ctx, mode, method); err != nil {
 			return nil, err
 		}
 	}
@@ -123,9 +134,12 @@ func (p *Pacer) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 }
 
 // pace waits for the call's turn, or fails at once when that would be too late.
-func (p *Pacer) pace(ctx context.Context, mode string) error {
+func (p *Pacer) pace(ctx context.Context, mode, method string) error {
 	rate := p.perSecond.Get()
 	if rate <= 0 {
+		return nil
+	}
+	if only := p.only.Load(); only != nil && !(*only)[method] {
 		return nil
 	}
 	if ctx.Err() != nil {

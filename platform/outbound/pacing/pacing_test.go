@@ -3,6 +3,7 @@ package pacing
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -111,11 +112,11 @@ func TestCallsWaitForTheirTurnOrFailAtOnce(t *testing.T) {
 		}
 		// A turn that is at the deadline is too late, and so is one beyond pacing.max_wait; neither costs time.
 		begun := time.Now()
-		_, err := c.call(500 * time.Millisecond)
-		if after := refusedFor(t, err); after != 500*time.Millisecond {
-			t.Errorf("retry after %v, want 500ms", after)
+		_, err := c.call(600 * time.Millisecond)
+		if after := refusedFor(t, err); after != 600*time.Millisecond {
+			t.Errorf("retry after %v, want 600ms", after)
 		}
-		if err := c.set.Apply(map[string]string{"pacing.mode": "replica", "pacing.bank.per_second": "10", "pacing.max_wait": "499ms"}); err != nil {
+		if err := c.set.Apply(map[string]string{"pacing.mode": "replica", "pacing.bank.per_second": "10", "pacing.max_wait": "599ms"}); err != nil {
 			t.Fatal(err)
 		}
 		_, err = c.call(time.Hour)
@@ -125,12 +126,12 @@ func TestCallsWaitForTheirTurnOrFailAtOnce(t *testing.T) {
 		}
 		c.apply("replica", "10")
 		// They took no turn from this one.
-		if at, err := c.call(501 * time.Millisecond); err != nil || at != 500*time.Millisecond {
-			t.Errorf("the call after them left after %v, %v; want 500ms", at, err)
+		if at, err := c.call(601 * time.Millisecond); err != nil || at != 600*time.Millisecond {
+			t.Errorf("the call after them left after %v, %v; want 600ms", at, err)
 		}
 		calls.Wait()
 		for i, at := range left {
-			if want := time.Duration(i) * 100 * time.Millisecond; at != want {
+			if want := time.Duration(i+1) * 100 * time.Millisecond; at != want {
 				t.Errorf("call %d left after %v, want %v", i, at, want)
 			}
 		}
@@ -175,6 +176,7 @@ func TestNothingBlocksPastItsContext(t *testing.T) {
 func TestTheShareFollowsTheReplicas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCaller(t, "share", "50")
+		_, _ = c.call(time.Hour)
 		for _, n := range []int{0, 1, 2, 3, 7, 12, 2} {
 			c.set.SetReplicas(n)
 			n = max(n, 1)
@@ -194,6 +196,71 @@ func TestTheShareFollowsTheReplicas(t *testing.T) {
 		c.set.SetReplicas(12)
 		if got := c.to.all.interval("replica", 50); got != 20*time.Millisecond {
 			t.Errorf("each for itself, one of 12 replicas sends every %v", got)
+		}
+	})
+}
+
+// TestReplicasThatAreAdded: the bank's quota is 12 a second with a burst of a second; two replicas that are asked for three
+// times as much become twelve at once. No call is above the quota.
+func TestReplicasThatAreAdded(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			begun, quota := time.Now(), gcra.NewLimiter()
+			var work sync.WaitGroup
+			var sent, breaches atomic.Int64
+			var replicas []*caller
+			grow := func(n int) {
+				for range n {
+					c := newCaller(t, "share", "12")
+					if err := c.set.Apply(map[string]string{"pacing.mode": "share", "pacing.bank.per_second": "12", "pacing.max_wait": "500ms"}); err != nil {
+						t.Fatal(err)
+					}
+					replicas = append(replicas, c)
+				}
+				for _, c := range replicas {
+					c.set.SetReplicas(len(replicas))
+				}
+			}
+			r := rand.New(rand.NewPCG(seed, 13))
+			grow(2)
+			for calls := 0; time.Since(begun) < 40*time.Second; calls++ {
+				if len(replicas) == 2 && time.Since(begun) > 20*time.Second {
+					grow(10)
+				}
+				c := replicas[calls%len(replicas)]
+				work.Go(func() {
+					_ = c.to.Unary(t.Context(), "/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+						sent.Add(1)
+						if wait, _ := quota.Admit(time.Since(begun), gcra.Ask{Key: "bank", Limit: gcra.PerSecond(12, 12)}); wait > 0 {
+							breaches.Add(1)
+						}
+						return nil
+					})
+				})
+				time.Sleep(time.Duration(r.ExpFloat64() * float64(time.Second) / 36))
+			}
+			work.Wait()
+			if n := sent.Load(); breaches.Load() > 0 || n < 9*40 || n > 12*41 {
+				t.Errorf("seed %d: of %d calls in 40 s %d were above the quota of 12 a second", seed, n, breaches.Load())
+			}
+		})
+	}
+}
+
+// TestOnlyWhatCountsIsPaced: what the callee's quota does not count goes past, and takes nobody's turn.
+func TestOnlyWhatCountsIsPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCaller(t, "replica", "1")
+		c.to.Only("/m")
+		for range 100 {
+			if err := c.to.Unary(t.Context(), "/free", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if at, err := c.call(time.Hour); err != nil || at != time.Second {
+			t.Errorf("the first that counts left after %v, %v; want 1s", at, err)
 		}
 	})
 }

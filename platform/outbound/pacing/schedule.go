@@ -7,7 +7,10 @@ import (
 )
 
 // schedule gives out turns that are an interval apart. It reads no clock: times are durations since any one instant. It
-// is not safe for concurrent use. The zero value has given out none.
+// is not safe for concurrent use.
+//
+// The zero value begins with its first call as if a turn had just been taken: replicas that are added to others send no
+// more than their shares from the first, where a call each at once would be a burst.
 type schedule struct {
 	limiter  ratelimit.Limiter
 	clock    told
@@ -48,16 +51,16 @@ func (s *schedule) take(now time.Duration) time.Duration {
 }
 
 // pace changes the interval. Turns that were given out stay, and count by the new interval: when it is longer, the next
-// free turn moves so far away that the new rate holds from now on, over all; when it is shorter, it comes nearer, but not
-// before the last turn that was given out.
+// free turn moves so far away that the new rate holds from now on, over all; when it is shorter, it comes nearer, but no
+// nearer than an interval after the last turn that was given out.
 func (s *schedule) pace(now, interval time.Duration) {
 	before := s.interval
 	s.interval = interval
 	s.limiter = ratelimit.New(1, ratelimit.Per(interval), ratelimit.WithoutSlack, ratelimit.WithClock(&s.clock))
-	if before == 0 { // the first time: nothing is owed
-		return
+	owing := now // all turns until then are gone
+	if before > 0 {
+		owing = s.next - before
 	}
-	owing := s.next - before // all turns until then are gone
 	if owing > now {
 		scaled := float64(owing-now) * (float64(interval) / float64(before))
 		owing = max(now+time.Duration(min(scaled, float64(mostOwed))), s.last)

@@ -36,7 +36,9 @@ func TestTurns(t *testing.T) {
 		var s schedule
 		var now, free time.Duration // free: when the next turn is, by the words above
 		for i, a := range randomAsks(r, 200, interval) {
-			now += a.gap
+			if now += a.gap; i == 0 {
+				free = now + interval
+			}
 			want := max(now, free)
 			at, ok := s.reserve(now, interval, now+a.patience)
 			if at != want || ok != (want <= now+a.patience) {
@@ -108,7 +110,7 @@ func TestTurnsWhenTheRateMoves(t *testing.T) {
 func TestALastingChange(t *testing.T) {
 	const fast, slow = 40 * time.Millisecond, 200 * time.Millisecond
 	var s schedule
-	for range 26 {
+	for range 25 {
 		s.reserve(0, fast, time.Second)
 	}
 	if s.last != time.Second {
