@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
@@ -404,4 +405,34 @@ func FuzzKnobs(f *testing.F) {
 			t.Errorf("in mode %q a call gets %v", mode, err)
 		}
 	})
+}
+
+// TestWhyNotTheLibrarysOwnWindows: where deadlines cut calls off, the library as it comes takes overload for normal and
+// raises its limit until nothing is answered in time. newAdaptive's windows keep goodput up.
+func TestWhyNotTheLibrarysOwnWindows(t *testing.T) {
+	for name, test := range map[string]struct {
+		limiter     func(slots int) adaptivelimiter.AdaptiveLimiter[any]
+		least, most float64
+	}{
+		"its own": {func(int) adaptivelimiter.AdaptiveLimiter[any] {
+			return adaptivelimiter.NewBuilder[any]().WithLimits(lowest, highest, 20).Build()
+		}, 0, 0.3},
+		"ours": {func(slots int) adaptivelimiter.AdaptiveLimiter[any] { return newAdaptive(beginning(slots)) }, 0.85, 1.05},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			config := capacity.Config{Slots: 3, ServiceTime: 100 * ms, Distribution: capacity.Exponential, Seed: 1}
+			r := newReplica(t, config, modeAdaptive)
+			r.limiter.gate.Load().adaptive = test.limiter(config.Slots)
+			r.station.SetRefuse(false)
+			for minute := range 3 {
+				got := r.load(t, 2, time.Minute, only(criticality.Standard))
+				limit, _ := r.limiter.state()
+				goodput := float64(sum(got.served)) / 30 / 60
+				t.Logf("%s, minute %d: goodput %.3f of the capacity, limit %d", name, minute+1, goodput, limit)
+				if minute == 2 && (goodput < test.least || goodput > test.most) {
+					t.Errorf("%s: goodput is %.3f of the capacity in the third minute, want %v to %v", name, goodput, test.least, test.most)
+				}
+			}
+		})
+	}
 }
