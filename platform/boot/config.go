@@ -52,6 +52,8 @@ type settings struct {
 	RedisPoolSize int `env:"SPILLWAY_REDIS_POOL_SIZE" envDefault:"0"`
 	// RedisMinIdle is how many of them are kept open though nobody uses them.
 	RedisMinIdle int `env:"SPILLWAY_REDIS_MIN_IDLE" envDefault:"0"`
+	// RateLimitRedisAddr is the Redis in which replicas keep rate limits together; empty: there is no such limit.
+	RateLimitRedisAddr string `env:"SPILLWAY_RATELIMIT_REDIS_ADDR"`
 
 	TraceRatio float64 `env:"SPILLWAY_TRACE_RATIO" envDefault:"0.01"`
 
@@ -84,6 +86,8 @@ func (s *settings) check() []rule {
 		{"SPILLWAY_REDIS_POOL_SIZE", s.RedisPoolSize, s.RedisPoolSize >= 0, "0 (the library's default) or more"},
 		{"SPILLWAY_REDIS_MIN_IDLE", s.RedisMinIdle, s.RedisMinIdle >= 0 && (s.RedisPoolSize == 0 || s.RedisMinIdle <= s.RedisPoolSize),
 			"0 to SPILLWAY_REDIS_POOL_SIZE"},
+		{"SPILLWAY_RATELIMIT_REDIS_ADDR", s.RateLimitRedisAddr, s.RateLimitRedisAddr == "" || CheckAddr("SPILLWAY_RATELIMIT_REDIS_ADDR", s.RateLimitRedisAddr) == nil,
+			"host:port, or nothing"},
 		{"SPILLWAY_CAPACITY_KIND", s.Kind, s.Kind == capacity.Model || s.Kind == capacity.CPU, "model or cpu"},
 		{"SPILLWAY_CAPACITY_SLOTS", s.Slots, s.Slots >= 1, "1 or more"},
 		{"SPILLWAY_CAPACITY_SERVICE_TIME", s.ServiceTime, s.ServiceTime >= 0, "0s (model off) or more"},

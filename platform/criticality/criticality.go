@@ -124,8 +124,8 @@ func From(ctx context.Context) (Class, Band) {
 // FromIncoming returns a server's context with the priority that came with the call. One that ctx has already stays: the
 // edge gives priorities by itself.
 //
-// A call without one, or with one that is malformed or given more than once, is Standard with a band drawn by chance, and
-// wellFormed tells which: a priority is advice for bad times, so a mistake in it is no reason to refuse a call in good
+// A call without one, or with one that is malformed or given more than once, has that of Unknown, and wellFormed tells
+// which: a priority is advice for bad times, so a mistake in it is no reason to refuse a call in good
 // ones; and by chance, so that of such calls too a share is shed and not all or none.
 func FromIncoming(ctx context.Context) (_ context.Context, wellFormed bool) {
 	if ctx.Value(key{}) != nil {
@@ -137,8 +137,11 @@ func FromIncoming(ctx context.Context) (_ context.Context, wellFormed bool) {
 			return With(ctx, class, band), true
 		}
 	}
-	return With(ctx, Standard, Band(rand.N(Bands))), len(values) == 0
+	return Unknown(ctx), len(values) == 0
 }
+
+// Unknown returns ctx with the priority of a call of which nobody knows whose it is: Standard, with a band drawn by chance.
+func Unknown(ctx context.Context) context.Context { return With(ctx, Standard, Band(rand.N(Bands))) }
 
 // Outgoing returns ctx with the priority of ctx's own call as metadata of the calls made under it, in place of one that
 // was there. Without a priority ctx stays as it is: work that a service does for itself has none.

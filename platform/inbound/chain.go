@@ -25,9 +25,11 @@ import (
 	"spillway.dev/platform/inbound/deadline"
 	"spillway.dev/platform/inbound/logging"
 	"spillway.dev/platform/inbound/queue"
+	"spillway.dev/platform/inbound/ratelimit"
 	"spillway.dev/platform/inbound/shed"
 	"spillway.dev/platform/inbound/validation"
 	"spillway.dev/platform/knobs"
+	shared "spillway.dev/platform/ratelimit"
 	"spillway.dev/platform/refusal"
 	"spillway.dev/platform/telemetry"
 	"spillway.dev/platform/telemetry/red"
@@ -84,6 +86,9 @@ type Replica struct {
 	Refused *refusal.Counter
 	// Station is the modelled capacity; nil stands for a replica without a model.
 	Station *capacity.Station
+	// Limits are the rate limits that all replicas of the service keep together;
+	// nil where they have no store for that.
+	Limits *shared.Global
 	// Pressure tells callers how pressed the replica is; nil: it tells nothing.
 	Pressure *backpressure.Reporter
 	// Edge says that callers are people, whom the replica may turn away before any
@@ -104,6 +109,10 @@ func New(cfg Config, r Replica) (*Chain, error) {
 		return nil, fmt.Errorf("inbound: %w", err)
 	}
 	priority, err := newPriorities(r.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("inbound: %w", err)
+	}
+	rates, err := ratelimit.New(r.Knobs, r.Registry, r.Refused, r.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("inbound: %w", err)
 	}
@@ -135,7 +144,8 @@ func New(cfg Config, r Replica) (*Chain, error) {
 		// like any failure.
 		recovered(r.Log),
 		{"deadline", limits.Unary, limits.Stream},
-		// Before validation: what is shed costs as little as can be.
+		// Before validation: what is refused here costs as little as can be.
+		{"ratelimit", rates.Unary, rates.Stream},
 		{"shed", shedder.Unary, shedder.Stream},
 		// Before what takes a place: a request that is not valid takes none.
 		{"validation", rules.Unary, rules.Stream},

@@ -27,7 +27,7 @@ import (
 
 func TestTheListIsOneAndOrdered(t *testing.T) {
 	r := start(t, "session", 0, handlers{})
-	if want := []string{"identity", "criticality", "logging", "metrics", "recovery", "deadline", "shed", "validation", "concurrency", "queue", "capacity"}; !slices.Equal(r.in.Names(), want) {
+	if want := []string{"identity", "criticality", "logging", "metrics", "recovery", "deadline", "ratelimit", "shed", "validation", "concurrency", "queue", "capacity"}; !slices.Equal(r.in.Names(), want) {
 		t.Errorf("the inbound chain is %v, want %v", r.in.Names(), want)
 	}
 	for _, e := range r.in.Entries() {

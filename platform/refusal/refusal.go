@@ -63,3 +63,9 @@ func Overloaded(protection string, after time.Duration, message string) *problem
 	return problem.New(codes.ResourceExhausted, problem.Overloaded, "%s", message).
 		With(ByKey, protection).Retry(after).Prepared()
 }
+
+// OnPurpose tells whether an error is the answer of a protection, of this service or of one that it called.
+func OnPurpose(err error) bool {
+	p := problem.From(err)
+	return p != nil && p.Metadata[ByKey] != ""
+}

@@ -52,6 +52,10 @@ func TestOverloadedCrossesRPC(t *testing.T) {
 	if first := answer.GRPCStatus(); first != answer.GRPCStatus() {
 		t.Error("the status is made on each call")
 	}
+	if !refusal.OnPurpose(answer) || !refusal.OnPurpose(answer.GRPCStatus().Err()) || refusal.OnPurpose(nil) ||
+		refusal.OnPurpose(problem.New(codes.ResourceExhausted, problem.MessageTooLarge, "too large")) {
+		t.Error("a refusal on purpose is not told from others")
+	}
 	if more := answer.With("x", "y"); problem.From(more.GRPCStatus().Err()).Metadata["x"] != "y" {
 		t.Error("a copy with another fact has the old status")
 	}

@@ -12,6 +12,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"spillway.dev/platform/criticality"
 )
 
 // natsHeader makes a message's header a carrier. NATS keeps the case of
@@ -28,15 +30,22 @@ func (h natsHeader) Keys() []string {
 	return keys
 }
 
-// Inject writes the trace of ctx, sampled or not, into a message's header,
-// which must not be nil.
+// Inject writes into a message's header, which must not be nil, what calls carry
+// as metadata: the trace of ctx, sampled or not, and the priority of the call
+// that ctx belongs to, where there is one.
 func Inject(ctx context.Context, header nats.Header) {
 	propagation.TraceContext{}.Inject(ctx, natsHeader(header))
+	if priority, ok := criticality.Own(ctx); ok {
+		header.Set(criticality.Header, priority)
+	}
 }
 
-// Extract is ctx as part of the trace that the message's header names, or ctx
-// itself when it names none.
+// Extract is ctx as part of the trace that the message's header names, with the
+// priority that it names. What it does not name, or not well, stays as it is.
 func Extract(ctx context.Context, header nats.Header) context.Context {
+	if class, band, ok := criticality.Parse(header.Get(criticality.Header)); ok {
+		ctx = criticality.With(ctx, class, band)
+	}
 	return propagation.TraceContext{}.Extract(ctx, natsHeader(header))
 }
 

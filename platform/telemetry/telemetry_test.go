@@ -20,6 +20,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
+
+	"spillway.dev/platform/criticality"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -227,6 +229,21 @@ func TestUntracedMessagesCarryTheirTraceID(t *testing.T) {
 	}
 	if sc := trace.SpanContextFromContext(Extract(t.Context(), nats.Header{})); sc.IsValid() {
 		t.Errorf("a message without a trace gives %v", sc)
+	}
+}
+
+func TestMessagesCarryThePriority(t *testing.T) {
+	header := nats.Header{}
+	Inject(criticality.With(t.Context(), criticality.Sheddable, 77), header)
+	if class, band := criticality.From(Extract(t.Context(), header)); class != criticality.Sheddable || band != 77 {
+		t.Errorf("sheddable/77 went in, %v/%d came out", class, band)
+	}
+	own := nats.Header{}
+	Inject(t.Context(), own)
+	for name, header := range map[string]nats.Header{"a service's own": own, "malformed": {criticality.Header: {"sheddable"}}, "none": nil} {
+		if _, ok := criticality.Own(Extract(t.Context(), header)); ok {
+			t.Errorf("%s: a priority came out of %v", name, header)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 // Package logging writes one line when a call ends: for every failure, and for
-// the successes that are traced. Logging each success would cost a quarter of
-// a call's CPU and tell what the metrics tell.
+// the successes and refusals on purpose that are traced. Logging each success
+// would cost a quarter of a call's CPU and tell what the metrics tell; logging
+// each refusal would cost more than it, when there is least to spend.
 //
 // Neither messages nor metadata are logged; field names and levels are those
 // of go-grpc-middleware's logging package. That package itself gathers the
@@ -19,6 +20,7 @@ import (
 
 	"spillway.dev/platform/identity"
 	"spillway.dev/platform/problem"
+	"spillway.dev/platform/refusal"
 )
 
 // New reports to log the calls that a server answers.
@@ -37,7 +39,7 @@ type line struct {
 
 // PostCall implements interceptors.Reporter.
 func (l *line) PostCall(err error, took time.Duration) {
-	if err == nil && !trace.SpanContextFromContext(l.ctx).IsSampled() {
+	if (err == nil || refusal.OnPurpose(err)) && !trace.SpanContextFromContext(l.ctx).IsSampled() {
 		return
 	}
 	attrs := append(make([]slog.Attr, 0, 10),

@@ -79,6 +79,16 @@ func measure(ctx context.Context, bin string) ([]bench.Measure, error) {
 			c.Ratio.Q1, c.Ratio.Q3, c.Ratio.N, calls, c.Bare.Median, c.Full.Median, sink.Spans())
 	}
 
+	refused := bench.Measure{Key: "refused_cpu_ratio", Target: 0.1, Value: math.NaN()}
+	begin("CPU of a server per call: served and refused in turn")
+	if c, err := bench.CompareRefusal(ctx, rounds, calls, budget, environ); err != nil {
+		refused.Note = err.Error()
+	} else {
+		refused.Value = c.Ratio.Median
+		refused.Note = fmt.Sprintf("shed by priority ÷ served like a hold with one script in Redis; quartiles %.2f to %.2f of %d rounds of %d calls; served %.0f µs, refused %.0f µs",
+			c.Ratio.Q1, c.Ratio.Q3, c.Ratio.N, calls, c.Served.Median, c.Refused.Median)
+	}
+
 	start := bench.Measure{Key: "start_ms_median", Target: 25, Value: math.NaN()}
 	memory := bench.Measure{Key: "idle_rss_mib", Target: 30, Value: math.NaN()}
 	begin("start of a replica, and memory of an idle one")
@@ -106,7 +116,7 @@ func measure(ctx context.Context, bin string) ([]bench.Measure, error) {
 		wait.Note = fmt.Sprintf("worst of %d cases: ρ = %v, K = %d: %v, by theory %v", len(results), worst.Rho, worst.Slots,
 			worst.Got.Round(10*time.Microsecond), worst.Want.Round(10*time.Microsecond))
 	}
-	return []bench.Measure{ratio, start, memory, wait}, ctx.Err()
+	return []bench.Measure{ratio, refused, start, memory, wait}, ctx.Err()
 }
 
 func begin(what string) { fmt.Printf("%s  measuring %s ...\n", time.Now().Format(time.TimeOnly), what) }
