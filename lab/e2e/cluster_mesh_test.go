@@ -211,8 +211,7 @@ func (c *cluster) noneTwice(before, after counted) {
 }
 
 // beside is the load, in journeys a second, that two cores carry beside a cluster
-// that starts pods at the same time. With twice as much the generator itself was
-// up to 0.8 s late, and journeys with a deadline of 2 s were lost to that.
+// that starts pods at the same time.
 const beside = 15
 
 func rollEverything(c *cluster) {
