@@ -105,7 +105,7 @@ func newReplica(ctx context.Context, spec Spec, cfg *settings, stderr io.Writer)
 		DefaultDeadline: cfg.DeadlineDefault, MinimumDeadline: cfg.DeadlineShave, RefuseLate: r.refuseLate.Get,
 	}, inbound.Replica{
 		Service: spec.Name, Log: tel.Log(), Registry: tel.Registry(), Knobs: r.app.knobs, Refused: refused, Station: station,
-		Limits: r.app.limits(cfg.RateLimitRedisAddr)(spec.Name), Pressure: r.app.pressure, Edge: spec.Edge,
+		Limits: r.app.rateLimit(cfg.RateLimitRedisAddr), Pressure: r.app.pressure, Edge: spec.Edge,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("inbound chain: %w", err)
