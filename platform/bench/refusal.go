@@ -135,8 +135,11 @@ func (h *hop) prime(ctx context.Context) error {
 	defer cancel()
 	for {
 		err := h.call(ctx, 50*time.Millisecond, grpc.WaitForReady(true))
-		if h.expected(err) || ctx.Err() != nil {
-			return err
+		if h.expected(err) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("calls do not end as they should: %w", err)
 		}
 	}
 }

@@ -52,7 +52,8 @@ func (l *level) arrive(now time.Time, rank int, wait, target time.Duration) bool
 		l.begin = now
 	}
 	if span := now.Sub(l.begin); span >= longest || span >= shortest && l.n >= enough {
-		l.end(now, span, target)
+		// After a time without calls those before them have been served, unless there is still a wait.
+		l.end(now, span, target, span >= 2*longest && wait <= target)
 	}
 	l.n++
 	l.waits += max(0, wait)
@@ -60,10 +61,8 @@ func (l *level) arrive(now time.Time, rank int, wait, target time.Duration) bool
 	return rank < l.admit
 }
 
-// end closes a window that lasted for span and moves the level.
-func (l *level) end(now time.Time, span, target time.Duration) {
-	// One window without calls is as good as many: whoever came before them has been served.
-	idle := span >= 2*longest
+// end closes a window that lasted for span and moves the level. After an idle one there is nothing left of what was before.
+func (l *level) end(now time.Time, span, target time.Duration, idle bool) {
 	before, mean := l.mean, time.Duration(0)
 	if !idle {
 		mean = l.waits / time.Duration(max(1, l.n))

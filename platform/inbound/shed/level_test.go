@@ -157,6 +157,11 @@ func TestIdle(t *testing.T) {
 	r := newReplica(1)
 	r.offer(10*r.capacity(), 5*time.Second)
 	r.now += time.Minute
+	// Not so one whose slots are taken as they were.
+	stuck := *r.level
+	if stuck.arrive(time.Unix(1000, 0).Add(r.now), all-1, time.Second, target) {
+		t.Errorf("after a minute without calls, and with a wait, the level is %d", stuck.admit)
+	}
 	if !r.level.arrive(time.Unix(1000, 0).Add(r.now), all-1, 0, target) {
 		t.Errorf("after a minute without calls the level is %d", r.level.admit)
 	}
