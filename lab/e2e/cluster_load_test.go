@@ -19,10 +19,10 @@ import (
 // longest is for how long load is offered when a test does not end it.
 const longest = 25 * time.Minute
 
-// patience is how long people wait in these tests: what is lost must not be what a
+// peoplesPatience is how long people wait in these tests: what is lost must not be what a
 // machine was too busy to answer in time. With the usual 2 s the generator alone,
 // 0.8 s late beside pods that start, took a share of all journeys.
-const patience = 30 * time.Second
+const peoplesPatience = 30 * time.Second
 
 // offered is load from a pod of the cluster on the gateway's Service, the way
 // that people come.
@@ -49,7 +49,7 @@ func (c *cluster) offerLoad(name string, rate float64, seed int) *offered {
 				Name:  "load",
 				Image: "spillway/lab:0.1.0",
 				Args: []string{"load", "--target", "gateway:9000", "--rate", fmt.Sprint(rate), "--for", longest.String(),
-					"--browse-deadline", patience.String(), "--buy-deadline", patience.String(), "--seed", fmt.Sprint(seed), "--json"},
+					"--browse-deadline", peoplesPatience.String(), "--buy-deadline", peoplesPatience.String(), "--seed", fmt.Sprint(seed), "--json"},
 				SecurityContext: &corev1.SecurityContext{
 					AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
 					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
