@@ -21,6 +21,7 @@ import (
 var unseen = map[string]string{
 	"kube_node_status_allocatable": "modelled nodes have it, a run without them has one node of no size",
 	"kube_pod_deletion_timestamp":  "only a pod on its way out has it",
+	"spillway_breaker_state":       "only while breakers are on",
 }
 
 // seldom are labels that series have only at times: an empty one is none.

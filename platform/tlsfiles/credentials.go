@@ -50,9 +50,8 @@ func (c client) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error
 	return nil, nil, errors.New("tlsfiles: these are a client's credentials; a server takes those of Server")
 }
 
-// Info names the callee, which gRPC then gives as the authority of each call.
 func (c client) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: c.callee}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 func (c client) Clone() credentials.TransportCredentials { return c }
