@@ -13,7 +13,7 @@ import (
 // ofClusters are components that change what only a cluster has; tools/manifests
 // tests them on the overlays of clusters.
 var ofClusters = []string{
-	"cluster-autoscaler", "istio", "keda", "linkerd", "mtls", "namespace-spillway", "network-policies", "prometheus-adapter", "spot",
+	"cluster-autoscaler", "istio", "keda", "keda-workload", "linkerd", "mtls", "namespace-spillway", "network-policies", "prometheus-adapter", "spot",
 }
 
 // One rendering of the whole mesh is dear: everything that is known of a component
