@@ -49,9 +49,7 @@ func (m *Meter) forward(now time.Time) {
 	if m.last == 0 {
 		m.last, m.begin = at, at
 	}
-	for ; m.last < at && m.last < at-slices; m.last = at - slices {
-	}
-	for m.last < at {
+	for m.last = max(m.last, at-slices); m.last < at; {
 		m.last++
 		m.calls[m.last%slices] = 0
 	}

@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"fmt"
+	"path"
 	"sync"
 	"time"
 
@@ -72,7 +73,7 @@ func (g *Gate) admit(ctx context.Context, method string, now time.Time) bool {
 	before := v.begin
 	admitted := v.admit(now, rank)
 	if v.begin != before {
-		g.open.WithLabelValues(name(method)).Set(v.open)
+		g.open.WithLabelValues(path.Base(method)).Set(v.open)
 	}
 	return admitted
 }
@@ -83,16 +84,6 @@ func (g *Gate) hear(method string, t *backpressure.Tightest) {
 	if v, pressure := g.valves[method], t.Pressure(); v != nil && pressure > 0 {
 		v.hear(pressure)
 	}
-}
-
-// name is a method without its service.
-func name(method string) string {
-	for i := len(method) - 1; i >= 0; i-- {
-		if method[i] == '/' {
-			return method[i+1:]
-		}
-	}
-	return method
 }
 
 // Unary is the interceptor of unary calls.
