@@ -83,6 +83,20 @@ func Compare(ctx context.Context, rounds, callsPerRound int, budget time.Duratio
 		}
 		children[side] = c
 	}
+	spent, err := inTurn(sides, rounds, budget, func(side Side) (Cost, error) { return children[side].run(callsPerRound) })
+	if err != nil {
+		return Comparison{}, err
+	}
+	return Comparison{
+		Bare:  Describe(spent[Bare]),
+		Full:  Describe(spent[Full]),
+		Ratio: Describe(Ratios(spent[Full], spent[Bare])),
+	}, nil
+}
+
+// inTurn has the sides make a round in turn, rounds times after one that is not counted, or fewer once the budget is
+// spent. It gives each side's CPU per call, by round.
+func inTurn(sides []Side, rounds int, budget time.Duration, run func(Side) (Cost, error)) (map[Side][]float64, error) {
 	spent := map[Side][]float64{}
 	begin := time.Now()
 	for round := range rounds + 1 {
@@ -90,18 +104,14 @@ func Compare(ctx context.Context, rounds, callsPerRound int, budget time.Duratio
 			break
 		}
 		for _, side := range sides {
-			cost, err := children[side].run(callsPerRound)
+			cost, err := run(side)
 			if err != nil {
-				return Comparison{}, fmt.Errorf("the %s side: %w", side, err)
+				return nil, fmt.Errorf("the %s side: %w", side, err)
 			}
 			if round > 0 {
 				spent[side] = append(spent[side], cost.PerCall())
 			}
 		}
 	}
-	return Comparison{
-		Bare:  Describe(spent[Bare]),
-		Full:  Describe(spent[Full]),
-		Ratio: Describe(Ratios(spent[Full], spent[Bare])),
-	}, nil
+	return spent, nil
 }

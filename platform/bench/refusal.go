@@ -66,21 +66,9 @@ func CompareRefusal(ctx context.Context, rounds, callsPerRound int, budget time.
 		}
 		hops[side] = h
 	}
-	spent := map[Side][]float64{}
-	begin := time.Now()
-	for round := range rounds + 1 {
-		if round > enough && time.Since(begin) > budget {
-			break
-		}
-		for _, side := range sides {
-			cost, err := hops[side].round(ctx, callsPerRound)
-			if err != nil {
-				return Refusal{}, fmt.Errorf("the %s side: %w", side, err)
-			}
-			if round > 0 {
-				spent[side] = append(spent[side], cost.PerCall())
-			}
-		}
+	spent, err := inTurn(sides, rounds, budget, func(side Side) (Cost, error) { return hops[side].round(ctx, callsPerRound) })
+	if err != nil {
+		return Refusal{}, err
 	}
 	return Refusal{
 		Served:  Describe(spent[Served]),
