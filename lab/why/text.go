@@ -47,7 +47,7 @@ func (a *Answer) headline(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
 	}
 	needs := "is not to be scaled"
 	if a.Required != nil {
-		needs = "needs " + replicas(math.Ceil(*a.Required-1e-9)) + " for what people ask of the edge"
+		needs = "needs " + replicas(max(0, math.Ceil(*a.Required-1e-9))) + " for what people ask of the edge"
 	}
 	if hpa == nil {
 		return fmt.Sprintf("%s; %s, and no autoscaler would change that", needs, there)
