@@ -10,21 +10,22 @@ func TestRise(t *testing.T) {
 		want             any
 	}{
 		"a spike": {
-			// Only [30, 90) is of the rise: a third of it is lost.
-			rate: Series{{0, 10}, {30, 40}, {150, 10}}, warmup: 10, duration: 200,
-			good: stretch([2]int64{30, 90}, [2]int64{20, 0}, [2]int64{40, 100}, [2]int64{110, 50}), want: 4000.0 / 6000,
+			// Only [30, 210) is of the rise: a third of it is lost.
+			rate: Series{{0, 10}, {30, 40}, {250, 10}}, warmup: 10, duration: 300,
+			good: stretch([2]int64{30, 90}, [2]int64{60, 0}, [2]int64{120, 100}, [2]int64{90, 50}), want: 12000.0 / 18000,
 		},
 		"a ramp, which rises until it is at its highest": {
-			rate: Series{{0, 10}, {20, 20}, {40, 30}, {60, 40}}, warmup: 10, duration: 200,
-			good: stretch([2]int64{20, 0}, [2]int64{40, 100}, [2]int64{60, 50}, [2]int64{80, 0}), want: 7000.0 / 10000,
+			// [20, 240)
+			rate: Series{{0, 10}, {20, 20}, {40, 30}, {60, 40}}, warmup: 10, duration: 300,
+			good: stretch([2]int64{20, 0}, [2]int64{40, 100}, [2]int64{180, 50}, [2]int64{60, 0}), want: 13000.0 / 22000,
 		},
 		"a load that falls first": {
-			rate: Series{{0, 10}, {20, 5}, {40, 30}}, warmup: 10, duration: 200,
-			good: stretch([2]int64{40, 0}, [2]int64{60, 80}, [2]int64{100, 0}), want: 0.8,
+			rate: Series{{0, 10}, {20, 5}, {40, 30}}, warmup: 10, duration: 300,
+			good: stretch([2]int64{40, 0}, [2]int64{180, 80}, [2]int64{80, 0}), want: 0.8,
 		},
 		"a rise in the warm-up is none": {
-			rate: Series{{0, 1}, {5, 10}, {40, 20}}, warmup: 10, duration: 200,
-			good: stretch([2]int64{40, 0}, [2]int64{160, 100}), want: 1.0,
+			rate: Series{{0, 1}, {5, 10}, {40, 20}}, warmup: 10, duration: 300,
+			good: stretch([2]int64{40, 0}, [2]int64{260, 100}), want: 1.0,
 		},
 		"cut off by the end": {
 			rate: Series{{0, 10}, {90, 20}}, warmup: 10, duration: 100,
