@@ -171,7 +171,8 @@ func TestTheAccountAddsUpWhateverTheGatewayDoes(t *testing.T) {
 			p := Plan{
 				Shape: shapes()[kinds[seed%7]], For: 8 * time.Second, Seed: seed, People: 3 + int(seed), Timelapse: 1 + float64(seed%4),
 				Journeys: map[string]Journey{
-					"browse":  {Share: 0.4, Deadline: 50 * time.Millisecond},
+					"browse":  {Share: 0.3, Deadline: 50 * time.Millisecond},
+					"list":    {Share: 0.1, Deadline: 30 * time.Millisecond},
 					"seatmap": {Share: 0.3, Deadline: 30 * time.Millisecond},
 					"buy":     {Share: 0.3, Deadline: 90 * time.Millisecond},
 				},

@@ -39,10 +39,10 @@ func TestRowsAreOneASecond(t *testing.T) {
 	if err := csv.NewWriter(&b).WriteAll(r.Rows()); err != nil {
 		t.Fatal(err)
 	}
-	want := `second,offered,good,late,refused,shed,errors,p50_ms,p99_ms,p999_ms,max_ms,lag_p99_ms,browse_offered,browse_good,seatmap_offered,seatmap_good,buy_offered,buy_good,critical_offered,critical_good,standard_offered,standard_good,sheddable_offered,sheddable_good
-0,1,1,0,0,0,0,250.111,250.111,250.111,250.111,1.000,1,1,0,0,0,0,0,0,1,1,0,0
-1,1,0,0,0,0,1,0.000,0.000,0.000,0.000,0.001,0,0,0,0,1,0,0,0,1,0,0,0
-2,0,0,0,0,0,0,0.000,0.000,0.000,0.000,0.000,0,0,0,0,0,0,0,0,0,0,0,0
+	want := `second,offered,good,late,refused,shed,errors,p50_ms,p99_ms,p999_ms,max_ms,lag_p99_ms,browse_offered,browse_good,seatmap_offered,seatmap_good,buy_offered,buy_good,list_offered,list_good,critical_offered,critical_good,standard_offered,standard_good,sheddable_offered,sheddable_good
+0,1,1,0,0,0,0,250.111,250.111,250.111,250.111,1.000,1,1,0,0,0,0,0,0,0,0,1,1,0,0
+1,1,0,0,0,0,1,0.000,0.000,0.000,0.000,0.001,0,0,0,0,1,0,0,0,0,0,1,0,0,0
+2,0,0,0,0,0,0,0.000,0.000,0.000,0.000,0.000,0,0,0,0,0,0,0,0,0,0,0,0,0,0
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

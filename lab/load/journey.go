@@ -85,6 +85,9 @@ func (p *people) walk(ctx context.Context, a Arrival) error {
 		return p.buy(ctx, a, rng)
 	case SeatMap:
 		return p.look(ctx, a, rng)
+	case List:
+		_, err := p.list(ctx, a, rng)
+		return err
 	default:
 		return p.browse(ctx, a, rng)
 	}
@@ -92,26 +95,30 @@ func (p *people) walk(ctx context.Context, a Arrival) error {
 
 // browse lists the shows and looks at one.
 func (p *people) browse(ctx context.Context, a Arrival, rng *rand.Rand) error {
-	shows, err := p.list(ctx, a)
+	show, err := p.list(ctx, a, rng)
 	if err != nil {
 		return err
-	}
-	p.board.list(shows.GetShows())
-	show := p.board.show(rng)
-	if show == "" {
-		return problem.New(codes.NotFound, NothingOnSale, "the gateway lists no shows")
 	}
 	return p.seatMap(ctx, a, show)
 }
 
-// list asks what is on sale, with the person's session when there is one, as a
-// browser sends its cookie: the gateway then knows how urgent the call is.
-func (p *people) list(ctx context.Context, a Arrival) (*gatewayv1.ListShowsResponse, error) {
+// list asks what is on sale and picks a show of it. Nobody signs in for that, but
+// whoever has a session sends it, as a browser sends its cookie: the gateway then
+// knows how urgent the call is.
+func (p *people) list(ctx context.Context, a Arrival, rng *rand.Rand) (show string, err error) {
 	if token := p.held(a.Person); token != "" {
 		ctx = withToken(ctx, token)
 	}
 	p.requests[rpcListShows].Add(1)
-	return p.gateway.ListShows(ctx, &gatewayv1.ListShowsRequest{})
+	shows, err := p.gateway.ListShows(ctx, &gatewayv1.ListShowsRequest{})
+	if err != nil {
+		return "", err
+	}
+	p.board.list(shows.GetShows())
+	if show = p.board.show(rng); show == "" {
+		return "", problem.New(codes.NotFound, NothingOnSale, "the gateway lists no shows")
+	}
+	return show, nil
 }
 
 // look goes straight to the seat map of a show. Only while nobody of this run

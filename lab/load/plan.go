@@ -19,11 +19,12 @@ type Plan struct {
 	For time.Duration `yaml:"for" json:"for"`
 	// Arrivals is Poisson (the default, also when empty) or Constant.
 	Arrivals Arrivals `yaml:"arrivals" json:"arrivals,omitempty"`
-	// Journeys are what people come for, by the names browse, seatmap and buy.
-	// One that is not named is not made; none at all means DefaultJourneys.
+	// Journeys are what people come for, by the names browse, seatmap, buy and
+	// list. One that is not named is not made; none at all means DefaultJourneys.
 	Journeys map[string]Journey `yaml:"journeys" json:"journeys,omitempty"`
 	// People is how many different people come; each signs in at the first
-	// journey and keeps the session. 0 means DefaultPeople.
+	// journey that needs a session, which is any but list, and keeps it. 0 means
+	// DefaultPeople.
 	People int `yaml:"people" json:"people,omitempty"`
 	// Priorities are the shares of critical, standard and sheddable people, and
 	// of their journeys, which add up to 1; none at all means that everybody is

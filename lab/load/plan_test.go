@@ -166,6 +166,11 @@ func TestTheDocumentedPlanIsValid(t *testing.T) {
 	if _, err := ReadPlan(path); err != nil {
 		t.Error(err)
 	}
+	for _, name := range kindNames {
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/load.md does not explain the journey %s", name)
+		}
+	}
 	for _, kind := range shapeKinds {
 		if !strings.Contains(string(text), "| `"+kind+"` |") {
 			t.Errorf("docs/load.md does not explain the shape %s", kind)

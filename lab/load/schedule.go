@@ -18,10 +18,12 @@ const (
 	SeatMap
 	// Buy checks out one or two seats.
 	Buy
+	// List lists the shows, for which nobody needs a session.
+	List
 	kinds
 )
 
-var kindNames = [kinds]string{"browse", "seatmap", "buy"}
+var kindNames = [kinds]string{"browse", "seatmap", "buy", "list"}
 
 // String is the journey's name in plans and reports.
 func (k Kind) String() string { return kindNames[k] }

@@ -187,7 +187,7 @@ func TestTimelapseShortensTimeAndKeepsRates(t *testing.T) {
 
 func TestSharesAreKept(t *testing.T) {
 	p := planOf(Shape{Kind: "constant", Rate: 1000})
-	p.Journeys = map[string]Journey{"seatmap": {Share: 0.7}, "buy": {Share: 0.3}}
+	p.Journeys = map[string]Journey{"seatmap": {Share: 0.5}, "buy": {Share: 0.3}, "list": {Share: 0.2}}
 	p.Priorities = map[string]float64{"critical": 0.25, "sheddable": 0.75}
 	var kind [kinds]float64
 	var level [priorities]float64
@@ -198,7 +198,7 @@ func TestSharesAreKept(t *testing.T) {
 		n++
 	}
 	near := func(got, want float64) bool { return math.Abs(got/n-want) < 0.01 }
-	if kind[Browse] != 0 || !near(kind[SeatMap], 0.7) || !near(kind[Buy], 0.3) {
+	if kind[Browse] != 0 || !near(kind[SeatMap], 0.5) || !near(kind[Buy], 0.3) || !near(kind[List], 0.2) {
 		t.Errorf("journeys: got %v of %v", kind, n)
 	}
 	if level[Standard] != 0 || !near(level[Critical], 0.25) || !near(level[Sheddable], 0.75) {

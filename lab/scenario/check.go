@@ -30,7 +30,7 @@ const nameForm = "use lower-case letters, digits and single hyphens, such as sca
 
 // journeys are the kinds that visits may be given for: what people come for, and
 // last the mean of all.
-var journeys = []string{load.Browse.String(), load.SeatMap.String(), load.Buy.String(), measure.AnyJourney}
+var journeys = []string{load.Browse.String(), load.SeatMap.String(), load.Buy.String(), load.List.String(), measure.AnyJourney}
 
 // priorities are what a journey may have.
 var priorities = []string{load.Critical.String(), load.Standard.String(), load.Sheddable.String()}
