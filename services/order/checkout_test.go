@@ -133,7 +133,7 @@ func TestRefusals(t *testing.T) {
 			ns, w := broker(t, natsd.Options{}), newWorld(t)
 			w.before = func(step, _ string) error { return c.fail[step] }
 			w.after = func(step, _ string) error { return c.lose[step] }
-			r := newReplica(t, ns, w, slow, false)
+			r := newReplica(t, ns, w, slow, true)
 			req := request("key-00001")
 			if c.change != nil {
 				c.change(req)
@@ -155,9 +155,8 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 			id := orderID("ada", "key-00001")
-			if s := consistent(t, ns, w, id); s != cancelled {
-				t.Errorf("stored: %v", s)
-			}
+			reaches(t, ns, id, cancelled)
+			consistent(t, ns, w, id)
 			if w.payments[id] != c.payment || w.count("release") != c.released {
 				t.Errorf("payment %q, %d releases; want %q, %d", w.payments[id], w.count("release"), c.payment, c.released)
 			}
@@ -202,13 +201,13 @@ func TestCallerHangsUp(t *testing.T) {
 				}
 				return nil
 			}
-			r := newReplica(t, ns, w, slow, false)
+			r := newReplica(t, ns, w, slow, true)
 			if _, err := r.Checkout(ctx, request("key-00001")); (err == nil) != (want == confirmed) {
 				t.Errorf("answer: %v", err)
 			}
-			if s := consistent(t, ns, w, orderID("ada", "key-00001")); s != want {
-				t.Errorf("stored: %v, want %v", s, want)
-			}
+			id := orderID("ada", "key-00001")
+			reaches(t, ns, id, want)
+			consistent(t, ns, w, id)
 		})
 	}
 }

@@ -1,6 +1,7 @@
 // Package main is order: the checkout. It holds the seats, charges the card,
-// confirms the seats and announces the sale, and undoes what was done when a
-// step fails, also when the replica that did it is gone.
+// confirms the seats and announces the sale. When a step fails it answers as
+// soon as that is written down, and undoes behind the answer what was done, also
+// when the replica that did it is gone.
 //
 // Alone, beside an inventory, a payment and a NATS server with JetStream:
 //

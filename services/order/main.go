@@ -30,6 +30,7 @@ func spec() boot.Spec {
 			}
 			app.Dependency("nats", st.ensure)
 			app.Worker("recovery", sg.recoverOrders)
+			app.Worker("undo", sg.undoOrders)
 			app.Worker("payments", sg.payQueue(app.Work))
 			app.Worker("backlog", sg.watchBacklog)
 			orderv1.RegisterOrderServiceServer(app.Server(), &server{store: st, saga: sg, payment: paymentKnob(app.Knobs())})

@@ -213,7 +213,7 @@ func (b *logBuffer) text() string {
 	return b.String()
 }
 
-// newReplica connects a replica; with working it also recovers orders.
+// newReplica connects a replica; with working it also undoes and recovers orders.
 func newReplica(t *testing.T, ns *natsd.Server, w *world, lease time.Duration, working bool) *replica {
 	t.Helper()
 	nc, err := nats.Connect(ns.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
@@ -244,6 +244,7 @@ func newReplica(t *testing.T, ns *natsd.Server, w *world, lease time.Duration, w
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	if working {
+		r.done.Go(func() { _ = sg.undoOrders(ctx) }) // never fails
 		r.done.Go(func() {
 			for ctx.Err() == nil { // as boot does
 				if err := sg.recoverOrders(ctx); err != nil && ctx.Err() == nil {
@@ -298,6 +299,12 @@ func stored(t *testing.T, ns *natsd.Server, id string) *orderv1.Order {
 		}
 	})
 	return rec.Order
+}
+
+// reaches waits until an order is in a state.
+func reaches(t *testing.T, ns *natsd.Server, id string, want orderv1.OrderState) {
+	t.Helper()
+	eventually(t, "the order is "+want.String(), func() bool { return stored(t, ns, id).GetState() == want })
 }
 
 func outside(t *testing.T, ns *natsd.Server, f func(jetstream.JetStream)) {

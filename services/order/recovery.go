@@ -141,7 +141,7 @@ func (s *saga) look(ctx context.Context, msg jetstream.Msg) (again bool, wait ti
 		}
 		s.recovered.WithLabelValues(from.String()).Inc()
 		s.log.InfoContext(ctx, "recovery: order taken over", "order", id, "from", from.String())
-		_, err = s.run(ctx, rec, errand{})
+		_, err = s.run(ctx, rec, errand{undo: true})
 		return err
 	})
 	if err != nil {

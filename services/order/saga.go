@@ -37,6 +37,8 @@ type saga struct {
 	now   func() time.Time
 	log   *slog.Logger
 
+	failed chan failedOrder // to be undone behind the answer
+
 	finished  *prometheus.CounterVec
 	recovered *prometheus.CounterVec
 	charged   prometheus.Counter
@@ -46,13 +48,14 @@ type saga struct {
 func newSaga(st *store, down downstreams, lease time.Duration, now func() time.Time, log *slog.Logger, reg prometheus.Registerer) (*saga, error) {
 	s := &saga{
 		store: st, down: down, lease: lease, now: now, log: log,
+		failed: make(chan failedOrder, undos),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spillway_order_finished_total",
 			Help: "Orders that became final, by state and by the reason they were cancelled for.",
 		}, []string{"state", "reason"}),
 		recovered: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spillway_order_recovered_total",
-			Help: "Orders taken over from a replica that did not finish them, by the state they were found in.",
+			Help: "Orders that the recovery took over, by the state they were found in: their replica is gone, or could not undo them.",
 		}, []string{"from"}),
 		charged: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "spillway_order_queued_payments_total",
@@ -82,12 +85,20 @@ type errand struct {
 	// patient has a charge of which nothing is known asked for again, as long as
 	// the run lasts: payment answers the same to the same order's id.
 	patient bool
+	// undo has the run undo an order that is CANCELLING, or becomes so. Without it
+	// the run ends there, and the order is undone behind it.
+	undo bool
 }
 
-// run carries an order on until it is final, its time is over or another
+// run carries an order on until it is decided, its time is over or another
 // replica has it, and returns the record as it is then. An error says that the
-// order is not final; it is on the work queue. ctx is the caller's: its end
-// stops the saga before the charge and never after it.
+// order is not decided, or not undone by a run that is to undo it; it is on the
+// work queue. ctx is the caller's: its end stops the saga before the charge and
+// never after it.
+//
+// An undo is tried once in a run. Most that fail do so because somebody is away
+// or overloaded, and the seconds between two looks of the recovery are what that
+// takes; nobody waits for it.
 func (s *saga) run(ctx context.Context, rec record, e errand) (record, error) {
 	extra := e.extra
 	if deadline, ok := ctx.Deadline(); ok {
@@ -98,7 +109,12 @@ func (s *saga) run(ctx context.Context, rec record, e errand) (record, error) {
 	wait := againFirst
 	for {
 		do := next(rec.Order, e.card != "")
-		if do == stepNone || e.reserve && do == stepCharge {
+		undoing := do == stepRelease || do == stepUndo
+		switch {
+		case do == stepNone, e.reserve && do == stepCharge:
+			return rec, nil
+		case undoing && !e.undo:
+			s.undoBehind(ctx, rec)
 			return rec, nil
 		}
 		out := s.do(ctx, patience, do, rec.Order, e.card)
@@ -108,6 +124,9 @@ func (s *saga) run(ctx context.Context, rec record, e errand) (record, error) {
 		}
 		if do == stepAnnounce && !again {
 			return rec, nil
+		}
+		if again && undoing {
+			return rec, inProgress(rec.GetOrderId())
 		}
 		if again {
 			s.log.InfoContext(ctx, "order step to be repeated", "order", rec.GetOrderId(), "step", string(do), "reason", out.reason)
@@ -134,6 +153,8 @@ func (s *saga) run(ctx context.Context, rec record, e errand) (record, error) {
 		case e.reserve && state == held:
 			ends = payBy(rec.Order)
 		case e.patient && do == stepCharge: // paid or refused: from here on it is an order like any other
+			ends = now.Add(s.lease)
+		case state == cancelling && !e.undo: // whole, for whoever undoes it
 			ends = now.Add(s.lease)
 		}
 		written, err := s.store.put(patience, rec, moved(rec.Order, state, out, now, ends))
