@@ -16,14 +16,16 @@ const (
 	// Horizon is how far ahead demand is looked for when it rises: what passes
 	// until a new replica serves (scrape, rule, the autoscaler's next look, start).
 	Horizon = "45s"
-	// trend is the time that the line is laid through.
-	trend = "1m"
+	// half is the time that each of the two lines is laid through. The lesser of
+	// both is followed: a jump makes one of them steep, and is no line.
+	half = "30s"
 	// MostGrowth bounds what the line may promise, as a part of what is offered
-	// now: of a jump, which is no line, it would make any number.
+	// now.
 	MostGrowth = 1.25
-	// MostJump bounds what the newest two scrapes may say against the rate of
-	// three: more it cannot be but by chance.
-	MostJump = 3
+	// A jump is when the newest two scrapes say so much more than the rate of
+	// three. Less may be chance, of which an autoscaler that scales up at once
+	// would keep the most; and more than MostJump it cannot be but by chance.
+	LeastJump, MostJump = 1.25, 3
 	// measured is the time over which visits are counted, and kept the time that
 	// a count holds when none can be made.
 	measured, kept = "5m", "30m"
@@ -152,19 +154,22 @@ services are not.`)
 		`sum by (route) (label_replace(rate(grpc_server_started_total{callee="%s"}[30s]), "route", "$1", "grpc_method", "(.*)"))`, g.Edge))
 	w.rule("spillway:edge_demand_calls:rate", "sum(spillway:route_demand_calls:rate)")
 	w.note(fmt.Sprintf(`By how much more it is by now, or will be %s ahead; never less. The newest two
-scrapes know a jump at once, of which a rate over 30 s first shows a third; a line
-through the last %s looks ahead, to at most %v times what is offered now. Of all
-routes together, which chance moves less than each.`, Horizon, trend, MostGrowth))
+scrapes know a jump at once, of which a rate over 30 s first shows half; by less
+than %v they differ by chance. Lines through the last %s and the %s before look
+ahead where both rise, to at most %v times what is offered now. Of all routes
+together, which chance moves less than each.`, Horizon, LeastJump, half, half, MostGrowth))
 	w.rule("spillway:edge_newest_calls:rate", fmt.Sprintf(`sum(irate(grpc_server_started_total{callee="%s"}[30s]))`, g.Edge))
+	older, newer := fmt.Sprintf("deriv(spillway:edge_demand_calls:rate[%s] offset %s)", half, half), fmt.Sprintf("deriv(spillway:edge_demand_calls:rate[%s])", half)
+	w.rule("spillway:edge_slope_calls:deriv", fmt.Sprintf("%s < %s\nor\n%s and %s", older, newer, newer, older))
 	w.rule("spillway:edge_growth:ratio", fmt.Sprintf(`
 clamp(
   max(
-      label_replace(spillway:edge_newest_calls:rate / (spillway:edge_demand_calls:rate > 0), "by", "newest", "", "")
+      label_replace(spillway:edge_newest_calls:rate / (spillway:edge_demand_calls:rate > 0) >= %v, "by", "newest", "", "")
     or
       label_replace(
-        clamp_max(predict_linear(spillway:edge_demand_calls:rate[%s], %s) / (spillway:edge_demand_calls:rate > 0), %v),
+        clamp_max(1 + %s * spillway:edge_slope_calls:deriv / (spillway:edge_demand_calls:rate > 0), %v),
         "by", "line", "", "")
-  ), 1, %v)`, trend, Horizon, MostGrowth, MostJump))
+  ), 1, %v)`, LeastJump, Horizon, MostGrowth, MostJump))
 	w.rule("spillway:route_forecast_calls:rate",
 		"spillway:route_demand_calls:rate * on () group_left () spillway:edge_growth:ratio\nor\nspillway:route_demand_calls:rate")
 	w.note("What comes of it at each service, callers before callees: calls by route and by\nthe service's own method.")
