@@ -41,9 +41,10 @@ func (a *app) loadCommand() *cobra.Command {
 		Long: `Offer load to the gateway: journeys begin by a Poisson process, whether or not
 earlier ones have been served, and latency counts from the instant at which a
 journey was meant to begin. A journey browses (list shows, seat map), looks at
-a seat map, or buys (check out). Seats that are taken, cards that are declined
-and sold-out shows are correct answers, counted apart from errors; what the
-mesh refused on purpose, to protect itself, is counted as shed.
+a seat map, buys (check out), or only lists the shows. Seats that are taken,
+cards that are declined and sold-out shows are correct answers, counted apart
+from errors; what the mesh refused on purpose, to protect itself, is counted as
+shed.
 
 A plan in a YAML file says more: how the rate changes over time (constant, ramp,
 step, spike, sine, sawtooth, or a CSV file), what people come for, how long they
