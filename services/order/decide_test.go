@@ -105,3 +105,12 @@ func TestLeaseIsPutOffOnlyWhenHalfIsGone(t *testing.T) {
 		}
 	}
 }
+
+func TestBackoffDoublesUpToFourLeases(t *testing.T) {
+	s := &saga{lease: 4 * time.Second}
+	for deliveries, want := range []time.Duration{2, 2, 4, 8, 16, 16} {
+		if got := s.backoff(uint64(deliveries)); got != want*time.Second {
+			t.Errorf("after %d deliveries: %v, want %v", deliveries, got, want*time.Second)
+		}
+	}
+}

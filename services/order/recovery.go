@@ -151,7 +151,8 @@ func (s *saga) look(ctx context.Context, msg jetstream.Msg) (again bool, wait ti
 	return false, 0
 }
 
-// backoff grows with the number of deliveries, from half a lease to four.
+// backoff doubles with each delivery, from half a lease to four: what waits for
+// somebody who is away is asked for more seldom the longer that lasts.
 func (s *saga) backoff(deliveries uint64) time.Duration {
-	return min(s.lease/2*time.Duration(max(deliveries, 1)), 4*s.lease)
+	return s.lease / 2 << min(max(deliveries, 1)-1, 3)
 }
