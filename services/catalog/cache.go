@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 
+	"spillway.dev/platform/outbound/attempt"
 	catalogv1 "spillway.dev/proto/gen/spillway/catalog/v1"
 	inventoryv1 "spillway.dev/proto/gen/spillway/inventory/v1"
 )
@@ -59,7 +60,9 @@ func (m *seatMaps) get(ctx context.Context, showID string) (*catalogv1.GetSeatMa
 	answer := m.calls.DoChan(showID, func() (any, error) {
 		began = true
 		m.misses.Inc()
-		return m.ask(context.WithoutCancel(ctx), showID)
+		ctx, retries := attempt.Share(context.WithoutCancel(ctx))
+		seats, err := m.ask(ctx, showID)
+		return answered{seats, retries}, err
 	})
 	select {
 	case <-ctx.Done():
@@ -68,11 +71,19 @@ func (m *seatMaps) get(ctx context.Context, showID string) (*catalogv1.GetSeatMa
 		if !began {
 			m.joined.Inc()
 		}
+		got := r.Val.(answered)
 		if r.Err != nil {
+			got.retries.Tell(ctx) // whoever waited, not only who began it
 			return nil, r.Err
 		}
-		return r.Val.(*catalogv1.GetSeatMapResponse), nil
+		return got.seats, nil
 	}
+}
+
+// answered is what came of a question to inventory.
+type answered struct {
+	seats   *catalogv1.GetSeatMapResponse
+	retries *attempt.Shared
 }
 
 func (m *seatMaps) fresh(showID string) (*catalogv1.GetSeatMapResponse, bool) {

@@ -10,7 +10,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
+	"spillway.dev/platform/outbound/attempt"
 	inventoryv1 "spillway.dev/proto/gen/spillway/inventory/v1"
 )
 
@@ -133,4 +136,53 @@ func TestErrorsAreNotKeptAndAQuestionEnds(t *testing.T) {
 			t.Errorf("gave up after %v, want %v", took, fetchTimeout)
 		}
 	})
+}
+
+// stream is that of a request, of which only the trailer is looked at.
+type stream struct{ trailer metadata.MD }
+
+func (*stream) Method() string               { return "" }
+func (*stream) SetHeader(metadata.MD) error  { return nil }
+func (*stream) SendHeader(metadata.MD) error { return nil }
+
+func (s *stream) SetTrailer(md metadata.MD) error {
+	s.trailer = metadata.Join(s.trailer, md)
+	return nil
+}
+
+// TestAllWhoWaitAreToldOfRetries: a question fails after its retries were decided
+// on. Each who waits is told, lest his caller sends it once more.
+func TestAllWhoWaitAreToldOfRetries(t *testing.T) {
+	for _, decided := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			m, err := newSeatMaps(0, func(ctx context.Context, _ string) (*inventoryv1.GetAvailabilityResponse, error) {
+				time.Sleep(50 * time.Millisecond) // virtual: until the others have joined
+				if decided {
+					attempt.Decide(ctx)
+				}
+				return nil, errors.New("away")
+			}, prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var streams [3]stream
+			for i := range streams {
+				go func() {
+					if _, err := m.get(grpc.NewContextWithServerTransportStream(t.Context(), &streams[i]), "a"); err == nil {
+						t.Error("it does not fail")
+					}
+				}()
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if joined := testutil.ToFloat64(m.joined); joined != 2 {
+				t.Errorf("%v joined, want 2", joined)
+			}
+			for i := range streams {
+				if told := attempt.Decided(streams[i].trailer); told != decided {
+					t.Errorf("retries were decided on: %v; number %d is told: %v", decided, i, told)
+				}
+			}
+		})
+	}
 }

@@ -12,6 +12,7 @@ package attempt
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -54,9 +55,36 @@ func Mark(ctx context.Context, n int) context.Context {
 }
 
 // Decide tells the caller of the request that ctx belongs to that retries were
-// decided on here. Work that no request began has nobody to tell.
+// decided on here; of work that several requests share, see Share, all of their
+// callers. Work that no request began has nobody to tell.
 func Decide(ctx context.Context) {
+	if s, ok := ctx.Value(sharedKey{}).(*Shared); ok {
+		s.decided.Store(true)
+		return
+	}
 	_ = grpc.SetTrailer(ctx, metadata.Pairs(DecidedHeader, "1"))
+}
+
+// Shared is work that several requests wait for. One of them began it, and the
+// others' callers have to hear as well that retries of it were decided on: else
+// each of them would send again what was sent again already. Safe for concurrent
+// use.
+type Shared struct{ decided atomic.Bool }
+
+type sharedKey struct{}
+
+// Share is for the work that begins with the returned context.
+func Share(ctx context.Context) (context.Context, *Shared) {
+	s := new(Shared)
+	return context.WithValue(ctx, sharedKey{}, s), s
+}
+
+// Tell passes what was decided on to the caller of the request that ctx belongs
+// to. It is for each request that waited, once the work has ended.
+func (s *Shared) Tell(ctx context.Context) {
+	if s.decided.Load() {
+		Decide(ctx)
+	}
 }
 
 // Decided tells whether the callee said so, given its trailer.

@@ -68,6 +68,42 @@ func TestWorkThatNoRequestBeganHasNobodyToTell(t *testing.T) {
 	}
 }
 
+func TestOfSharedWorkAllAreTold(t *testing.T) {
+	begun, own := Share(t.Context())
+	var first, second trailer
+	one := grpc.NewContextWithServerTransportStream(t.Context(), &first)
+	own.Tell(one)
+	if first.md != nil {
+		t.Error("nothing was decided on, and somebody is told")
+	}
+	Decide(begun)
+	own.Tell(one)
+	own.Tell(grpc.NewContextWithServerTransportStream(t.Context(), &second))
+	if !Decided(first.md) || !Decided(second.md) {
+		t.Errorf("two waited and are told %v and %v", first.md, second.md)
+	}
+	// A request that waits may itself be part of work that is shared.
+	outer, others := Share(t.Context())
+	own.Tell(outer)
+	third := trailer{}
+	others.Tell(grpc.NewContextWithServerTransportStream(t.Context(), &third))
+	if !Decided(third.md) {
+		t.Error("it does not go on from shared work to shared work")
+	}
+}
+
+// trailer is the stream of a request, of which only that is of interest.
+type trailer struct{ md metadata.MD }
+
+func (*trailer) Method() string               { return "" }
+func (*trailer) SetHeader(metadata.MD) error  { return nil }
+func (*trailer) SendHeader(metadata.MD) error { return nil }
+
+func (s *trailer) SetTrailer(md metadata.MD) error {
+	s.md = metadata.Join(s.md, md)
+	return nil
+}
+
 // TestAnAttemptEndsInTime uses a callee that answers only when told to give up,
 // in virtual time.
 func TestAnAttemptEndsInTime(t *testing.T) {

@@ -12,13 +12,14 @@ import (
 // bad ones, when each wants to be sent again. No library has a budget of what is
 // sent; failsafe-go's, of what is under way, is part of BenchmarkCall in retry.
 func BenchmarkBudget(b *testing.B) {
-	build := func(b *testing.B) (*Budget, *Spender) {
+	build := func(b *testing.B) (*Account, *Spender) {
 		b.Helper()
 		all, err := New(knobs.NewSet(), prometheus.NewRegistry())
 		if err != nil {
 			b.Fatal(err)
 		}
-		return all, all.Spender("retry")
+		account := all.For("inventory")
+		return account, account.Spender("retry")
 	}
 	b.Run("full", func(b *testing.B) {
 		b.ReportAllocs()

@@ -2,6 +2,7 @@ package budget
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,13 +74,83 @@ func TestNoInterleavingGetsMore(t *testing.T) {
 	}
 }
 
+// TestACalleeIsNotPaidForByAnother has calls to session go well, and all to
+// catalog fail: those earn nothing for these.
+func TestACalleeIsNotPaidForByAnother(t *testing.T) {
+	b, err := New(knobs.NewSet(), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	well, failing := b.For("session"), b.For("catalog")
+	spender, spent := failing.Spender("retry"), 0
+	const calls = 1000
+	for range calls {
+		well.Earn()
+		failing.Earn()
+		if spender.Spend() {
+			spent++
+		}
+	}
+	if most := burst + calls/10; spent > most || spent < most-1 {
+		t.Errorf("%d retries of %d calls to catalog, want %d", spent, calls, most)
+	}
+	// The tokens of session's own are there; what it begins with is not given out
+	// again by the whole, beyond what was earned.
+	other, more := well.Spender("retry"), 0
+	for other.Spend() {
+		more++
+	}
+	if more != burst {
+		t.Errorf("%d retries to session at once, want %d", more, burst)
+	}
+}
+
+// TestAllCalleesTogetherAreBounded has many services fail at once, on many
+// goroutines: a tenth of each's calls, and one burst in all.
+func TestAllCalleesTogetherAreBounded(t *testing.T) {
+	b, err := New(knobs.NewSet(), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const callees, workers, each = 4, 3, 2000
+	var taken [callees]atomic.Int64
+	var all sync.WaitGroup
+	for i := range callees {
+		account := b.For(strconv.Itoa(i))
+		for range workers {
+			all.Go(func() {
+				spender := account.Spender("retry")
+				for range each {
+					account.Earn()
+					if spender.Spend() {
+						taken[i].Add(1)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	sum := int64(0)
+	for i := range taken {
+		got := taken[i].Load()
+		if most := int64(burst + workers*each/10); got > most {
+			t.Errorf("callee %d: %d attempts were paid for, want at most %d", i, got, most)
+		}
+		sum += got
+	}
+	if most := int64(burst + callees*workers*each/10); sum > most || sum < most-callees*burst {
+		t.Errorf("%d attempts were paid for in all, want at most %d, and nearly as many", sum, most)
+	}
+}
+
 func TestTheShareIsAKnobAndFiguresAreShown(t *testing.T) {
 	set, reg := knobs.NewSet(), prometheus.NewPedanticRegistry()
 	b, err := New(set, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	retry, hedge := b.Spender("retry"), b.Spender("hedge")
+	account := b.For("inventory")
+	retry, hedge := account.Spender("retry"), b.For("inventory").Spender("hedge")
 	for range burst - 1 {
 		if !retry.Spend() {
 			t.Fatal("a budget begins with a burst")
@@ -91,16 +162,16 @@ func TestTheShareIsAKnobAndFiguresAreShown(t *testing.T) {
 	if err := set.Apply(map[string]string{"retry.budget_ratio": "0.5"}); err != nil {
 		t.Fatal(err)
 	}
-	b.Earn()
+	account.Earn()
 	if retry.Spend() {
 		t.Error("half a token was spent as a whole one")
 	}
-	b.Earn()
+	account.Earn()
 	if !retry.Spend() {
 		t.Error("two halves are one")
 	}
 	for range 1000 {
-		b.Earn()
+		account.Earn()
 	}
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP spillway_retry_budget_denied_total Attempts beyond a call's first that the retry budget did not allow, and that were not sent.
@@ -111,9 +182,9 @@ spillway_retry_budget_denied_total{by="retry"} 2
 # TYPE spillway_retry_budget_spent_total counter
 spillway_retry_budget_spent_total{by="hedge"} 1
 spillway_retry_budget_spent_total{by="retry"} 10
-# HELP spillway_retry_budget_tokens Attempts beyond a call's first that may be sent at once; 10 when nothing was spent.
+# HELP spillway_retry_budget_tokens Attempts beyond a call's first that may be sent to a callee at once; 10 when nothing was spent.
 # TYPE spillway_retry_budget_tokens gauge
-spillway_retry_budget_tokens 10
+spillway_retry_budget_tokens{callee="inventory"} 10
 `)); err != nil {
 		t.Error(err)
 	}

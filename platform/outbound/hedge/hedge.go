@@ -26,7 +26,7 @@ type Policy struct {
 	mode      *knobs.Choice
 	delay     *knobs.Duration
 	contract  *idempotency.Contract
-	spender   *budget.Spender
+	budget    *budget.Budget
 	sent, won *prometheus.CounterVec
 }
 
@@ -37,7 +37,7 @@ func New(set *knobs.Set, contract *idempotency.Contract, shared *budget.Budget, 
 		mode: set.Choice("hedge.mode", "off", []string{"off", "on"}, "Whether a read that is not answered in time is sent to another replica too."),
 		delay: set.Duration("hedge.delay", 50*time.Millisecond, time.Millisecond, 10*time.Second,
 			"How long a read may wait before it is sent a second time; near the 95th percentile of its latency."),
-		contract: contract, spender: shared.Spender("hedge"),
+		contract: contract, budget: shared,
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "spillway_hedges_sent_total",
 			Help: "Reads sent a second time because the first was not answered in time."}, []string{"callee"}),
 		won: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "spillway_hedges_won_total",
@@ -53,12 +53,16 @@ func New(set *knobs.Set, contract *idempotency.Contract, shared *budget.Budget, 
 
 // For is the policy for calls to callee, a name in the mesh.
 func (p *Policy) For(callee string) *Caller {
-	return &Caller{Policy: p, sent: p.sent.WithLabelValues(callee), won: p.won.WithLabelValues(callee)}
+	return &Caller{
+		Policy: p, spender: p.budget.For(callee).Spender("hedge"),
+		sent: p.sent.WithLabelValues(callee), won: p.won.WithLabelValues(callee),
+	}
 }
 
 // Caller hedges calls to one callee. Safe for concurrent use.
 type Caller struct {
 	*Policy
+	spender   *budget.Spender
 	sent, won prometheus.Counter
 }
 

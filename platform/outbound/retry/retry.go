@@ -27,7 +27,6 @@ type Policy struct {
 	attempts *knobs.Int
 	contract *idempotency.Contract
 	budget   *budget.Budget
-	spender  *budget.Spender
 	retries  *prometheus.CounterVec
 	log      *slog.Logger
 }
@@ -40,7 +39,7 @@ func New(attempts int, set *knobs.Set, contract *idempotency.Contract, shared *b
 		mode: set.Choice("retry.mode", Plain, []string{Plain, Budget, Naive},
 			"What is sent again: plain, what was away; budget, that and timed-out attempts, bounded and at one layer; naive, all that calls itself retryable."),
 		attempts: set.Int("retry.attempts", int64(attempts), 1, 5, "How often a call is sent at most, the first time included."),
-		contract: contract, budget: shared, spender: shared.Spender("retry"), log: log,
+		contract: contract, budget: shared, log: log,
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "spillway_retries_total",
 			Help: "Calls sent again, by the reason for which the attempt before failed."}, []string{"callee", "reason"}),
 	}
@@ -51,12 +50,17 @@ func New(attempts int, set *knobs.Set, contract *idempotency.Contract, shared *b
 }
 
 // For is the policy for calls to callee, a name in the mesh.
-func (p *Policy) For(callee string) *Caller { return &Caller{Policy: p, callee: callee} }
+func (p *Policy) For(callee string) *Caller {
+	account := p.budget.For(callee)
+	return &Caller{Policy: p, callee: callee, account: account, spender: account.Spender("retry")}
+}
 
 // Caller retries calls to one callee. Safe for concurrent use.
 type Caller struct {
 	*Policy
-	callee string
+	callee  string
+	account *budget.Account
+	spender *budget.Spender
 }
 
 // Unary is the interceptor of unary calls.
@@ -65,7 +69,7 @@ func (c *Caller) Unary(ctx context.Context, method string, req, reply any, cc *g
 	if mode == Budget {
 		return c.bounded(ctx, method, req, reply, cc, invoker, opts...)
 	}
-	c.budget.Earn() // hedges live on it
+	c.account.Earn() // hedges live on it
 	err := invoker(ctx, method, req, reply, cc, opts...)
 	if err == nil || c.attempts.Get() == 1 || !c.contract.Repeatable(method) {
 		return err
@@ -95,7 +99,7 @@ func (c *Caller) bounded(ctx context.Context, method string, req, reply any, cc 
 	if n := attempt.Number(ctx); n > 1 { // whoever sent it has taken it from his budget
 		return invoker(attempt.Mark(ctx, n), method, req, reply, cc, opts...)
 	}
-	c.budget.Earn()
+	c.account.Earn()
 	if c.attempts.Get() == 1 || !c.contract.Repeatable(method) {
 		return invoker(ctx, method, req, reply, cc, opts...)
 	}
