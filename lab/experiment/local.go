@@ -87,7 +87,7 @@ func (l Local) Up(ctx context.Context, s Start) (Mesh, error) {
 			Progress: m.event,
 		},
 		ReadToEnd: true,
-		Timelapse: s.Timelapse, MetricsDir: filepath.Join(s.Dir, "metrics"), Log: s.Log,
+		Timelapse: s.Timelapse, Scrape: s.Scrape, MetricsDir: filepath.Join(s.Dir, "metrics"), Log: s.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ type Start struct {
 	Variant scenario.Variant
 	// Timelapse divides the durations of autoscaler, rules and nodes.
 	Timelapse float64
+	// Scrape is the time between two scrapes of a replica that the scenario needs,
+	// before the time-lapse; 0: any will do. A cluster has its own.
+	Scrape time.Duration
 	// Root holds k8s/ and bin/.
 	Root string
 	// Dir is the trial's own, for what the mesh keeps.

@@ -165,6 +165,9 @@ func (q reader) whole(ctx context.Context, r *measure.Recording) error {
 	}
 	charges := int64(math.Round(refused))
 	r.QuotaBreaches = &charges
+	if err := q.underFault(ctx, r); err != nil {
+		return err
+	}
 	return q.doubles(ctx, r)
 }
 

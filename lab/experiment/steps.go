@@ -51,6 +51,30 @@ func plan(s *scenario.Scenario, timelapse float64) *timeline {
 	return t
 }
 
+const (
+	// usualScrape is what the rule files are written for, leastScrape what a machine
+	// bears in real time.
+	usualScrape, leastScrape = 10 * time.Second, time.Second
+	// scrapesOfAFault is how many scrapes of each replica a fault has to last for, so
+	// that what is counted under it is not mostly what came before and after.
+	scrapesOfAFault = 4
+)
+
+// scrapes is how far apart scrapes may be for the shortest of the faults; 0: as
+// far as ever.
+func scrapes(faults []scenario.TimedFault) time.Duration {
+	apart := usualScrape
+	for _, f := range faults {
+		if f.For > 0 {
+			apart = min(apart, f.For/scrapesOfAFault)
+		}
+	}
+	if apart == usualScrape {
+		return 0
+	}
+	return max(apart, leastScrape)
+}
+
 // run does every step at its time, counted from begin, until all are done or ctx
 // ends, and tells of it. A step that fails ends the run: what came after would
 // answer another question.

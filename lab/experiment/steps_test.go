@@ -40,3 +40,19 @@ func TestPlan(t *testing.T) {
 		t.Errorf("scaling by hand: %+v", a)
 	}
 }
+
+func TestAShortFaultIsScrapedMoreOften(t *testing.T) {
+	for want, lengths := range map[time.Duration][]time.Duration{
+		0:                       {0, 40 * time.Second},
+		2500 * time.Millisecond: {time.Minute, 10 * time.Second, 0},
+		time.Second:             {time.Second},
+	} {
+		var faults []scenario.TimedFault
+		for _, d := range lengths {
+			faults = append(faults, scenario.TimedFault{For: d})
+		}
+		if got := scrapes(faults); got != want {
+			t.Errorf("faults of %v: a scrape every %v, want %v", lengths, got, want)
+		}
+	}
+}

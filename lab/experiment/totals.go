@@ -1,7 +1,9 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -54,6 +56,67 @@ func doubles(ran, wanted map[pair]float64, cut map[string]bool) (count *int64, u
 		return nil, uncounted
 	}
 	return &n, uncounted
+}
+
+// underFault reads what callers asked for and sent while faults were in force.
+func (q reader) underFault(ctx context.Context, r *measure.Recording) error {
+	var faults []span
+	for _, f := range r.FaultTimes() {
+		faults = append(faults, span{q.at(f.From), q.at(f.To)})
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	sums := make(map[pair]*measure.Sent)
+	for metric, to := range map[string]func(*measure.Sent) *float64{
+		"grpc_client_started_total":  func(s *measure.Sent) *float64 { return &s.Calls },
+		"grpc_client_attempts_total": func(s *measure.Sent) *float64 { return &s.Attempts },
+	} {
+		all, err := q.store.Samples(ctx, metric, time.Since(q.since), time.Now())
+		if err != nil {
+			return err
+		}
+		for _, s := range all {
+			p := pair{s.Metric.Get("caller"), s.Metric.Get("callee")}
+			if sums[p] == nil {
+				sums[p] = &measure.Sent{Caller: p.caller, Callee: p.callee}
+			}
+			*to(sums[p]) += within(s.Floats, faults)
+		}
+	}
+	for _, p := range slices.SortedFunc(maps.Keys(sums), func(a, b pair) int { return cmp.Compare(a.String(), b.String()) }) {
+		r.UnderFault = append(r.UnderFault, *sums[p])
+	}
+	return nil
+}
+
+// at is a scenario time in the time of samples.
+func (q reader) at(seconds float64) int64 {
+	return q.begin.Add(time.Duration(seconds / q.timelapse * float64(time.Second))).UnixMilli()
+}
+
+// span is a time in the time of samples, ms.
+type span struct{ from, to int64 }
+
+// within is how far a counter went between two scrapes, over all such stretches
+// that a span reaches into: counts, of a little more than the spans. What a
+// counter begins with is of the moment of its first scrape, since one that began
+// in between has a 0 there.
+func within(samples []promql.FPoint, spans []span) float64 {
+	sum := 0.0
+	for i, s := range samples {
+		since, more := s.T, s.F
+		if i > 0 {
+			since = samples[i-1].T
+			if last := samples[i-1].F; last <= s.F { // else its replica was started anew
+				more -= last
+			}
+		}
+		if slices.ContainsFunc(spans, func(f span) bool { return since < f.to && s.T > f.from }) {
+			sum += more
+		}
+	}
+	return sum
 }
 
 // totals tells how far each counter of a selector went, over all lives of all

@@ -58,3 +58,33 @@ func TestDoubles(t *testing.T) {
 		}
 	}
 }
+
+func TestWithin(t *testing.T) {
+	// Scrapes every 10 s.
+	counts := func(values ...float64) (samples []promql.FPoint) {
+		for i, v := range values {
+			samples = append(samples, promql.FPoint{T: int64(10_000 * i), F: v})
+		}
+		return samples
+	}
+	for name, c := range map[string]struct {
+		samples []promql.FPoint
+		spans   []span
+		want    float64
+	}{
+		"nothing was scraped":   {nil, []span{{0, 1000}}, 0},
+		"no fault":              {counts(0, 10, 20), nil, 0},
+		"between two scrapes":   {counts(0, 10, 30, 60, 100), []span{{22_000, 28_000}}, 30},
+		"across one":            {counts(0, 10, 30, 60, 100), []span{{15_000, 25_000}}, 20 + 30},
+		"from scrape to scrape": {counts(0, 10, 30, 60, 100), []span{{10_000, 20_000}}, 20},
+		"two in one stretch":    {counts(0, 10, 30, 60, 100), []span{{11_000, 12_000}, {17_000, 18_000}}, 20},
+		"two":                   {counts(0, 10, 30, 60, 100), []span{{1_000, 2_000}, {31_000, 32_000}}, 10 + 40},
+		"a replica began anew":  {counts(0, 10, 4, 9), []span{{15_000, 25_000}}, 4 + 5},
+		"the last scrape":       {counts(0, 10), []span{{15_000, 25_000}}, 0},
+		"it began meanwhile":    {counts(7, 9), []span{{-5_000, 500}}, 7 + 2},
+	} {
+		if got := within(c.samples, c.spans); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}

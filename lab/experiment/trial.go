@@ -52,7 +52,7 @@ func (t *trial) do(ctx, hard context.Context) error {
 		return fmt.Errorf("make room for the run: %w", err)
 	}
 	mesh, err := t.options.Engine.Up(ctx, Start{
-		Variant: t.variant, Timelapse: t.options.Timelapse, Root: t.options.Root, Dir: t.dir(), Log: t.options.Log, Note: t.note,
+		Variant: t.variant, Timelapse: t.options.Timelapse, Scrape: scrapes(t.options.Scenario.Faults), Root: t.options.Root, Dir: t.dir(), Log: t.options.Log, Note: t.note,
 	})
 	if err != nil {
 		return t.tidy(ctx, err)

@@ -1,9 +1,14 @@
 package measure
 
+import (
+	"maps"
+	"slices"
+)
+
 // amplification adds amplification.SERVICE: attempts that reached the service ÷
 // calls that its users asked for, end to end over the measured time. Without
-// repetitions it is 1. fault_amplification.SERVICE is the same over the time in
-// which a fault was in force, of those that have a duration.
+// repetitions it is 1. fault_amplification.SERVICE is the same of what was
+// counted under faults, see Recording.UnderFault.
 //
 // A call that a caller makes while it serves a repetition was itself not asked
 // for. So of a caller's calls only the part counts as asked for that the
@@ -15,68 +20,86 @@ package measure
 // Calls that a layer above refused were never made and count on neither side:
 // shedding does not lower the figure.
 func amplification(r *Recording, out map[string]float64) {
-	amplified(r, "amplification.", []Window{{From: r.Warmup, To: r.Duration}}, out)
-	var faults []Window
-	for _, f := range merged(r.Faults, r.Warmup, r.Duration+1) { // one that lasts to the end too
-		faults = append(faults, Window{From: max(f.From, r.Warmup), To: min(f.To, r.Duration)})
+	whole := newTraffic()
+	for _, s := range r.Services {
+		if len(s.Attempts) > 0 {
+			whole.attempts[s.Name] = s.Attempts.integral(r.Warmup, r.Duration)
+		}
+		whole.alone[s.Name] = s.Calls.integral(r.Warmup, r.Duration)
 	}
-	amplified(r, "fault_amplification.", faults, out)
+	for _, e := range r.Edges {
+		if len(e.Calls) > 0 {
+			whole.add(e.Caller, e.Callee, e.Calls.integral(r.Warmup, r.Duration))
+		}
+	}
+	whole.amplified("amplification.", out)
+
+	faults := newTraffic()
+	for _, e := range r.UnderFault {
+		faults.attempts[e.Callee] += e.Attempts
+		faults.add(e.Caller, e.Callee, e.Calls)
+	}
+	faults.amplified("fault_amplification.", out)
 }
 
-func amplified(r *Recording, key string, in []Window, out map[string]float64) {
-	a := amplifier{recording: r, in: in, asked: make(map[string]float64), busy: make(map[string]bool), services: make(map[string]Service)}
-	for _, s := range r.Services {
-		a.services[s.Name] = s
+// traffic is what was asked for and sent in some time, in any unit: the ratio
+// loses it.
+type traffic struct {
+	attempts map[string]float64 // that reached a service
+	edges    map[string][]edge  // to a service
+	alone    map[string]float64 // calls of a service that no edge leads to
+
+	asked map[string]float64
+	busy  map[string]bool
+}
+
+// edge is how many calls a caller made.
+type edge struct {
+	caller string
+	calls  float64
+}
+
+func newTraffic() traffic {
+	return traffic{
+		attempts: make(map[string]float64), edges: make(map[string][]edge), alone: make(map[string]float64),
+		asked: make(map[string]float64), busy: make(map[string]bool),
 	}
-	for _, s := range r.Services {
-		if asked := a.askedFor(s.Name); asked > 0 && len(s.Attempts) > 0 {
-			out[key+s.Name] = a.attempts(s.Name) / asked
+}
+
+func (t traffic) add(caller, callee string, calls float64) {
+	t.edges[callee] = append(t.edges[callee], edge{caller, calls})
+}
+
+// amplified adds a figure for each service of which attempts are known and that
+// was asked.
+func (t traffic) amplified(key string, out map[string]float64) {
+	for _, service := range slices.Sorted(maps.Keys(t.attempts)) { // in a cycle it matters who is first
+		made := t.attempts[service]
+		if asked := t.askedFor(service); asked > 0 {
+			out[key+service] = made / asked
 		}
 	}
 }
 
-type amplifier struct {
-	recording *Recording
-	in        []Window // the time that counts; no two overlap
-	services  map[string]Service
-	asked     map[string]float64
-	busy      map[string]bool
-}
-
-func (a amplifier) area(s Series) float64 {
-	area := 0.0
-	for _, w := range a.in {
-		area += s.integral(w.From, w.To)
-	}
-	return area
-}
-
-func (a amplifier) attempts(service string) float64 { return a.area(a.services[service].Attempts) }
-
-// askedFor is how many calls to a service its users asked for, in calls ×
-// scenario seconds ÷ real seconds, a unit that the ratio loses.
-func (a amplifier) askedFor(service string) float64 {
-	if n, done := a.asked[service]; done {
+// askedFor is how many calls to a service its users asked for.
+func (t traffic) askedFor(service string) float64 {
+	if n, done := t.asked[service]; done {
 		return n
 	}
 	// A cycle of calls has no first asker; the edge that closes it counts whole.
-	a.busy[service] = true
-	defer delete(a.busy, service)
-	total, called := 0.0, false
-	for _, e := range a.recording.Edges {
-		if e.Callee != service || len(e.Calls) == 0 {
-			continue
-		}
-		called = true
+	t.busy[service] = true
+	defer delete(t.busy, service)
+	total := 0.0
+	for _, e := range t.edges[service] {
 		part := 1.0
-		if made := a.attempts(e.Caller); made > 0 && !a.busy[e.Caller] {
-			part = min(a.askedFor(e.Caller)/made, 1)
+		if made := t.attempts[e.caller]; made > 0 && !t.busy[e.caller] {
+			part = min(t.askedFor(e.caller)/made, 1)
 		}
-		total += a.area(e.Calls) * part
+		total += e.calls * part
 	}
-	if !called {
-		total = a.area(a.services[service].Calls)
+	if len(t.edges[service]) == 0 {
+		total = t.alone[service]
 	}
-	a.asked[service] = total
+	t.asked[service] = total
 	return total
 }

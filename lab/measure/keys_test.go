@@ -31,7 +31,8 @@ func full() *Recording {
 			Ready: steps(0, 2), Running: steps(0, 2), CapacityOfOne: 10, Visits: map[string]float64{"buy": 1},
 			Replicas: []Replica{{To: 100, Calls: calls}, {To: 100, Calls: calls}},
 		}},
-		Nodes: steps(0, 1), Faults: []Window{{50, 60, "pause order"}},
+		UnderFault: []Sent{{Caller: "gateway", Callee: "order", Calls: 10, Attempts: 11}},
+		Nodes:      steps(0, 1), Faults: []Window{{50, 60, "pause order"}},
 		Lost: new(int64), Doubles: new(int64), SessionsLost: new(int64), QuotaBreaches: new(int64),
 	}
 }

@@ -70,15 +70,32 @@ func TestAmplificationOfTwoCallers(t *testing.T) {
 }
 
 func TestAmplificationUnderFault(t *testing.T) {
-	// Two attempts of each call in the fault, one outside; a kill has no duration,
-	// and the fault that does not end counts to the end.
+	// 600 calls of people at the gateway became 720 attempts at catalog, so of the
+	// 500 that catalog asked inventory for 500 × 600 ÷ 720 = 416 2/3 were asked for:
+	// 550 attempts are 1.32 of each. Nothing of it is in the series, in which a
+	// short fault does not show.
 	r := &Recording{
-		Warmup: 10, Duration: 100, Faults: []Window{{From: 20, To: 30}, {From: 50, To: 50}, {From: 90, To: 100}},
-		Services: []Service{{Name: "order", Calls: steps(0, 1), Attempts: steps(0, 1, 20, 2, 30, 1, 90, 4)}},
+		Duration: 100,
+		Services: []Service{
+			{Name: "catalog", Calls: steps(0, 60), Attempts: steps(0, 60)},
+			{Name: "inventory", Calls: steps(0, 50), Attempts: steps(0, 50)},
+		},
+		Edges: []Edge{
+			{Caller: "gateway", Callee: "catalog", Calls: steps(0, 60)},
+			{Caller: "catalog", Callee: "inventory", Calls: steps(0, 50)},
+		},
+		UnderFault: []Sent{
+			{Caller: "gateway", Callee: "catalog", Calls: 600, Attempts: 720},
+			{Caller: "catalog", Callee: "inventory", Calls: 500, Attempts: 550},
+			{Caller: "gateway", Callee: "session", Calls: 0, Attempts: 0}, // not asked
+		},
 	}
-	has(t, Measures(r), map[string]float64{"fault_amplification.order": 3, "amplification.order": (90 + 10 + 30) / 90.0})
-	r.Faults = nil
-	has(t, Measures(r), map[string]float64{"fault_amplification.order": unknown})
+	has(t, Measures(r), map[string]float64{
+		"fault_amplification.catalog": 1.2, "fault_amplification.inventory": 1.32, "fault_amplification.session": unknown,
+		"amplification.catalog": 1, "amplification.inventory": 1,
+	})
+	r.UnderFault = nil
+	has(t, Measures(r), map[string]float64{"fault_amplification.inventory": unknown})
 }
 
 func TestAmplificationSurvivesACycle(t *testing.T) {

@@ -28,6 +28,11 @@ type Recording struct {
 
 	Services []Service `json:"services,omitempty"`
 	Edges    []Edge    `json:"edges,omitempty"`
+	// UnderFault is what callers asked for and sent in FaultTimes, counted and not
+	// taken from rates: a fault may be shorter than the window of a rate. Each
+	// replica's count is from its last scrape before a fault to its first after
+	// it.
+	UnderFault []Sent `json:"under_fault,omitempty"`
 	// Actions are the changes of desired replicas, in order of T.
 	Actions []Action `json:"actions,omitempty"`
 	// Warnings are what the autoscaler complained of while load was offered, in
@@ -194,6 +199,15 @@ type Edge struct {
 	Callee string `json:"callee"`
 	// Calls is what the caller asked for, per real second, without repetitions.
 	Calls Series `json:"calls,omitempty"`
+}
+
+// Sent is how many calls a service asked another one for, and how many attempts
+// it sent for them, repetitions included.
+type Sent struct {
+	Caller   string  `json:"caller"`
+	Callee   string  `json:"callee"`
+	Calls    float64 `json:"calls"`
+	Attempts float64 `json:"attempts"`
 }
 
 // Action is a change of the desired replicas of a service, by an autoscaler or

@@ -2,6 +2,7 @@ package measure
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -11,6 +12,9 @@ const (
 	recovered = 0.95
 	// settled is for how many scenario seconds.
 	settled = 10.0
+	// leastSettled is for how many of them when the run, or the time until the next
+	// fault, has no more left.
+	leastSettled = 5.0
 )
 
 // recovery adds recovery_seconds: scenario seconds from the end of a fault until
@@ -18,8 +22,9 @@ const (
 //
 // As before means: over the next 10 scenario seconds (one bucket of the load
 // when that is longer) good ÷ offered journeys is at least 95 % of what it was in
-// the measured time before the first fault. Faults that overlap or touch count
-// as one. When people are not served as before by the next fault or the end of
+// the measured time before the first fault. At the end of the run, or before the
+// next fault, what is left of the 10 s is enough when it is 5 s or more. Faults that
+// overlap or touch count as one. When people are not served as before by the next fault or the end of
 // the run, the time until then stands in: a lower bound. Of several faults the
 // longest counts. A run without a fault, or without load before it, has no
 // recovery.
@@ -41,6 +46,18 @@ func recovery(r *Recording, out map[string]float64) {
 		longest = max(longest, recoveredAt(r.Load, f.To, end, recovered*before)-f.To)
 	}
 	out["recovery_seconds"] = longest
+}
+
+// FaultTimes is the measured time in which a fault was in force, in order. Faults
+// that overlap or touch are one; a kill has no duration and is not in it.
+func (r *Recording) FaultTimes() []Window {
+	var lasting []Window
+	for _, f := range r.Faults {
+		if f = (Window{From: max(f.From, r.Warmup), To: min(f.To, r.Duration)}); f.From < f.To {
+			lasting = append(lasting, f)
+		}
+	}
+	return merged(lasting, r.Warmup, math.Inf(1))
 }
 
 // merged is the faults that end within the measured time, those that overlap or
@@ -69,10 +86,10 @@ func recoveredAt(load []Load, from, end, want float64) float64 {
 		if b.T+b.Dur/2 < from {
 			continue
 		}
-		until := b.T + max(settled, b.Dur)
-		if until > end {
+		if end-b.T < max(leastSettled, b.Dur) {
 			break
 		}
+		until := min(b.T+max(settled, b.Dur), end)
 		if got, ok := ratio(load, b.T, until); ok && got >= want {
 			return max(b.T, from)
 		}

@@ -1,6 +1,9 @@
 package measure
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // seconds makes a load of one-second buckets of 100 journeys with these numbers
 // of good ones; good[i] holds for the i-th second.
@@ -52,6 +55,15 @@ func TestRecovery(t *testing.T) {
 			good:   stretch([2]int64{20, 100}, [2]int64{40, 40}),
 			faults: []Window{{From: 20, To: 30}}, duration: 60, want: 30, // to the end
 		},
+		"shortly before the end": {
+			// Back at 53 of 60: [53, 60) has 700 of 700, [52, 60) 700 of 800.
+			good:   stretch([2]int64{20, 100}, [2]int64{33, 0}, [2]int64{7, 100}),
+			faults: []Window{{From: 20, To: 30}}, duration: 60, want: 23,
+		},
+		"too shortly before the end": {
+			good:   stretch([2]int64{20, 100}, [2]int64{36, 0}, [2]int64{4, 100}),
+			faults: []Window{{From: 20, To: 30}}, duration: 60, want: 30,
+		},
 		"a kill shows after it": {
 			// Killed at 20, which has no duration; 3 s of 60 good ones.
 			good:   stretch([2]int64{20, 100}, [2]int64{3, 60}, [2]int64{37, 100}),
@@ -92,6 +104,15 @@ func TestRecovery(t *testing.T) {
 			r := &Recording{Warmup: c.warmup, Duration: c.duration, Load: seconds(c.good...), Faults: c.faults}
 			has(t, Measures(r), map[string]float64{"recovery_seconds": c.want})
 		})
+	}
+}
+
+func TestFaultTimes(t *testing.T) {
+	r := &Recording{Warmup: 10, Duration: 100, Faults: []Window{
+		{From: 90, To: 100}, {From: 0, To: 5}, {From: 5, To: 12}, {From: 30, To: 30}, {From: 40, To: 50}, {From: 45, To: 60},
+	}}
+	if got, want := r.FaultTimes(), []Window{{From: 10, To: 12}, {From: 40, To: 60}, {From: 90, To: 100}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

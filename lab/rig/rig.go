@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -59,6 +60,9 @@ type Options struct {
 	// Timelapse divides the durations of autoscaler, metrics rules and nodes; 0
 	// stands for 1.
 	Timelapse float64
+	// Scrape is the nominal time between two scrapes of a replica; 0 stands for
+	// metrics' own.
+	Scrape time.Duration
 	// ReadToEnd has every replica that drains wait until the metrics store has read
 	// its last figures: sums over replicas that come and go are then whole.
 	ReadToEnd bool
@@ -120,10 +124,11 @@ func (r *Rig) wire(ctx, background, scaling context.Context, options Options, to
 	}
 	var err error
 	r.Metrics, err = metrics.Open(ctx, metrics.Config{
-		Dir:       dir,
-		RuleFiles: ruleFiles(root, options.MetricsDir),
-		Timelapse: options.Timelapse,
-		Log:       options.Log,
+		Dir:            dir,
+		RuleFiles:      ruleFiles(root, options.MetricsDir),
+		ScrapeInterval: options.Scrape,
+		Timelapse:      options.Timelapse,
+		Log:            options.Log,
 	})
 	if err != nil {
 		return err
