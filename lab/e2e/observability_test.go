@@ -22,6 +22,12 @@ var unseen = map[string]string{
 	"kube_node_status_allocatable": "modelled nodes have it, a run without them has one node of no size",
 	"kube_pod_deletion_timestamp":  "only a pod on its way out has it",
 	"spillway_breaker_state":       "only while breakers are on",
+	// The rest of the protections that tell nothing while they are off.
+	"spillway_admission_open_ratio":      "only while the gateway admits by route",
+	"spillway_breaker_transitions_total": "only once a breaker changed",
+	"spillway_bulkhead_in_flight":        "only while bulkheads are on",
+	"spillway_pacing_rate_per_second":    "only while calls are paced",
+	"spillway_retries_total":             "only once a call was sent again",
 }
 
 // seldom are labels that series have only at times: an empty one is none.

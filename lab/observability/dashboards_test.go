@@ -57,6 +57,17 @@ type panel struct {
 		} `json:"defaults"`
 	} `json:"fieldConfig"`
 	Targets []target `json:"targets"`
+	Options struct {
+		Content string `json:"content"`
+	} `json:"options"`
+}
+
+// shows tells what a panel shows: queries, or words.
+func (p panel) shows() bool {
+	if p.Type == "text" {
+		return p.Options.Content != "" && len(p.Targets) == 0
+	}
+	return len(p.Targets) > 0
 }
 
 type target struct {
@@ -330,8 +341,8 @@ func TestDashboardsAreWhole(t *testing.T) {
 		uids[d.UID] = true
 		ids := map[int]bool{}
 		for i, p := range d.Panels {
-			if ids[p.ID] || p.Title == "" || p.Description == "" || len(p.Targets) == 0 {
-				t.Errorf("%s: panel %d %q: id not its own, or no title, description or query", name, p.ID, p.Title)
+			if ids[p.ID] || p.Title == "" || p.Description == "" || !p.shows() {
+				t.Errorf("%s: panel %d %q: id not its own, or no title, description, query or text", name, p.ID, p.Title)
 			}
 			ids[p.ID] = true
 			if g := p.GridPos; g.W <= 0 || g.H <= 0 || g.X < 0 || g.X+g.W > 24 {
