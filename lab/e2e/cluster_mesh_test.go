@@ -23,8 +23,8 @@ import (
 
 // One mesh in a real cluster goes through a day of its life: it is applied, a
 // ticket is bought and its trace read from Jaeger, autoscalers follow load,
-// everything is rolled and the control plane killed under load, an audit, and a
-// scenario. The overlay is applied by these tests alone.
+// everything is rolled and the control plane killed under load, an audit, and
+// scenarios. The overlay is applied by these tests alone.
 func TestCluster(t *testing.T) {
 	c := connect(t)
 	defer func() {
@@ -49,6 +49,7 @@ func TestCluster(t *testing.T) {
 		{"the control plane dies under load and nothing is lost", loseConductor, false},
 		{"the audit is clean", auditCluster, false},
 		{"a scenario writes its report", scenarioOnCluster, false},
+		{"a limit that each replica keeps multiplies, and a share does not", limitMultiplies, false},
 		{"both engines tell the same of one scenario and seed", sameOnBothEngines, false},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(c.of(t)) }) && step.vital {
