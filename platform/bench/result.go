@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"text/tabwriter"
 )
 
@@ -44,16 +45,66 @@ func Table(w io.Writer, measures []Measure) error {
 	for _, m := range measures {
 		value := "–"
 		if !math.IsNaN(m.Value) {
-			value = fmt.Sprintf("%.2f", m.Value)
+			value = fmt.Sprintf("%.3g", m.Value)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", m.Key, value, m.Target, m.verdict(), m.Note)
 	}
 	return t.Flush()
 }
 
-// Write puts the figures into a JSON file: one key for each (null when not measured), beside them the targets, the notes
-// and the host, without which absolute figures mean nothing.
-func Write(path string, measures []Measure) error {
+// DecisionTable prints what the decisions take, each beside its library.
+func DecisionTable(w io.Writer, decisions []Timed) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "DECISION\tNS/OP\tALLOCS/OP\tLIBRARY\tNS/OP\tRATIO\tAT MOST\tVERDICT")
+	number := func(v float64, digits int) string {
+		if math.IsNaN(v) {
+			return "–"
+		}
+		return strconv.FormatFloat(v, 'f', digits, 64)
+	}
+	for _, d := range decisions {
+		library, bound, verdict := d.Library, "–", "–"
+		if library == "" {
+			library = "–"
+		}
+		if d.AtMost > 0 {
+			bound = number(d.AtMost, 1)
+		}
+		switch {
+		case math.IsNaN(d.NsPerOp):
+			verdict = "NOT MEASURED"
+		case !d.Met():
+			verdict = "MISSED"
+		case d.AtMost > 0:
+			verdict = "ok"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Name, number(d.NsPerOp, 0), number(d.AllocsPerOp, 0),
+			library, number(d.LibraryNsPerOp, 0), number(d.Ratio, 2), bound, verdict)
+	}
+	return t.Flush()
+}
+
+// figures is the decision as bench.json has it: null for what was not measured, no library where there is none.
+func (t Timed) figures() map[string]any {
+	or := func(v float64) any {
+		if math.IsNaN(v) {
+			return nil
+		}
+		return v
+	}
+	f := map[string]any{"ns_per_op": or(t.NsPerOp), "allocs_per_op": or(t.AllocsPerOp)}
+	if t.Library != "" {
+		f["library"], f["library_ns_per_op"], f["ratio"] = t.Library, or(t.LibraryNsPerOp), or(t.Ratio)
+	}
+	if t.AtMost > 0 {
+		f["at_most"] = t.AtMost
+	}
+	return f
+}
+
+// Write puts the figures into a JSON file: one key for each (null when not measured), beside them the targets, the notes,
+// the decisions by name, and the host, without which absolute figures mean nothing.
+func Write(path string, measures []Measure, decisions []Timed) error {
 	doc := map[string]any{}
 	targets, notes := map[string]float64{}, map[string]string{}
 	for _, m := range measures {
@@ -63,7 +114,11 @@ func Write(path string, measures []Measure) error {
 		}
 		targets[m.Key], notes[m.Key] = m.Target, m.Note
 	}
-	doc["targets"], doc["notes"], doc["host"] = targets, notes, host()
+	byName := map[string]any{}
+	for _, d := range decisions {
+		byName[d.Name] = d.figures()
+	}
+	doc["targets"], doc["notes"], doc["decisions"], doc["host"] = targets, notes, byName, host()
 	out, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		return err

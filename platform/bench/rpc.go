@@ -48,10 +48,11 @@ type Cost struct {
 // PerCall is the CPU time of one call, both sides of it, in microseconds.
 func (c Cost) PerCall() float64 { return float64(c.CPU.Nanoseconds()) / 1e3 / float64(c.Calls) }
 
-// Answer is a child process of the benchmark. That of CompareRefusal serves; that of Compare sets a side up, then reads numbers of calls from in, one a line, makes
-// that many, and writes what they cost to out as a line of JSON, until in ends.
+// Answer is a child process of the benchmark. That of CompareRefusal serves; that of Compare sets a side up, then reads
+// numbers of calls from in, one a line, makes that many, and writes what they cost to out as a line of JSON, until in ends.
 func Answer(ctx context.Context, side Side, in io.Reader, out io.Writer) error {
-	if side == Served || side == Refused {
+	switch side {
+	case Served, Hold, Empty, Refused:
 		return answerCalls(ctx, side, in, out)
 	}
 	start := bare

@@ -71,7 +71,28 @@ func TestVerdicts(t *testing.T) {
 	}
 
 	path := filepath.Join(t.TempDir(), "bin", "bench.json")
-	if err := Write(path, measures); err != nil {
+	nan := math.NaN()
+	decisions := []Timed{
+		{Decision: Decision{Name: "quick", Library: "lib", AtMost: 3}, NsPerOp: 200, AllocsPerOp: 1, LibraryNsPerOp: 100, Ratio: 2},
+		{Decision: Decision{Name: "slow", Library: "lib", AtMost: 3}, NsPerOp: 400, LibraryNsPerOp: 100, Ratio: 4},
+		{Decision: Decision{Name: "alone"}, NsPerOp: 50, LibraryNsPerOp: nan, Ratio: nan},
+		{Decision: Decision{Name: "silent", Library: "lib"}, NsPerOp: nan, AllocsPerOp: nan, LibraryNsPerOp: nan, Ratio: nan},
+	}
+	out.Reset()
+	if err := DecisionTable(&out, decisions); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"VERDICT", "ok", "MISSED", "50", "NOT MEASURED"} {
+		if line := strings.Split(out.String(), "\n")[i]; !strings.Contains(line, want) {
+			t.Errorf("line %d is %q, want it to say %q", i, line, want)
+		}
+	}
+	for i, want := range []bool{true, false, true, false} {
+		if got := decisions[i].Met(); got != want {
+			t.Errorf("%s: met is %v, want %v", decisions[i].Name, got, want)
+		}
+	}
+	if err := Write(path, measures, decisions); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
@@ -81,6 +102,14 @@ func TestVerdicts(t *testing.T) {
 	var doc map[string]any
 	if err := json.Unmarshal(text, &doc); err != nil {
 		t.Fatal(err)
+	}
+	told := doc["decisions"].(map[string]any)
+	if got := told["quick"].(map[string]any); got["ns_per_op"] != 200.0 || got["allocs_per_op"] != 1.0 || got["library"] != "lib" ||
+		got["library_ns_per_op"] != 100.0 || got["ratio"] != 2.0 || got["at_most"] != 3.0 {
+		t.Errorf("a decision is %v", got)
+	}
+	if got := told["alone"].(map[string]any); len(got) != 2 || told["silent"].(map[string]any)["ns_per_op"] != nil {
+		t.Errorf("decisions are %v", told)
 	}
 	if doc["b"] != 30.0 || doc["c"] != nil || doc["targets"].(map[string]any)["c"] != 30.0 || doc["host"].(map[string]any)["go"] == "" {
 		t.Errorf("bench.json is %s", text)
