@@ -25,6 +25,8 @@ UP_FLAGS ?=
 REPORTS ?= reports
 TIMELAPSE ?= 10
 RUN_FLAGS ?=
+# What `make bench` takes besides, such as -only refusals.
+BENCH_FLAGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -90,7 +92,7 @@ lint: $(TOOLS) proto/imported ## format, staticcheck, buf lint, breaking changes
 
 .PHONY: bench
 bench: build ## measure ratios in one interleaved run; writes bin/bench.json
-	@go run ./platform/bench/cmd/bench
+	@go run ./platform/bench/cmd/bench $(BENCH_FLAGS)
 
 ##——— change
 .PHONY: generate
