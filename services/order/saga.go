@@ -110,11 +110,7 @@ func (s *saga) run(ctx context.Context, rec record, e errand) (record, error) {
 	for {
 		do := next(rec.Order, e.card != "")
 		undoing := do == stepRelease || do == stepUndo
-		switch {
-		case do == stepNone, e.reserve && do == stepCharge:
-			return rec, nil
-		case undoing && !e.undo:
-			s.undoBehind(ctx, rec)
+		if do == stepNone || e.reserve && do == stepCharge || undoing && !e.undo {
 			return rec, nil
 		}
 		out := s.do(ctx, patience, do, rec.Order, e.card)
@@ -163,6 +159,9 @@ func (s *saga) run(ctx context.Context, rec record, e errand) (record, error) {
 		}
 		rec = written
 		s.note(ctx, rec.Order)
+		if state == cancelling && !e.undo { // here, so that only who wrote it hands it over, and once
+			s.undoBehind(ctx, rec)
+		}
 	}
 }
 

@@ -102,6 +102,31 @@ func TestAnUndoThatFailsComesAgain(t *testing.T) {
 	}
 }
 
+// Where a reservation fails the checkout goes on to its end in the same call,
+// and still there is one undo.
+func TestAReservationThatFailsIsUndoneOnce(t *testing.T) {
+	ns, w := broker(t, natsd.Options{}), newWorld(t)
+	w.after = func(step, _ string) error {
+		if step == "hold" {
+			return problem.New(codes.Unavailable, problem.DependencyAway, "gone")
+		}
+		return nil
+	}
+	r := newReplica(t, ns, w, slow, true)
+	r.server.payment = func() string { return payQueued }
+	_, err := r.Checkout(t.Context(), request("key-00001"))
+	if p := problem.From(err); p == nil || p.Reason != reasonSeatsUnresolved {
+		t.Fatalf("answered %v, want %s", err, reasonSeatsUnresolved)
+	}
+	id := orderID("ada", "key-00001")
+	reaches(t, ns, id, cancelled)
+	r.stop()
+	r.done.Wait() // whatever was handed over is done
+	if n := w.count("release"); n != 1 || len(r.saga.failed) != 0 {
+		t.Errorf("%d releases and %d to come, want one", n, len(r.saga.failed))
+	}
+}
+
 func TestACrashBetweenAnswerAndUndo(t *testing.T) {
 	ns, w := broker(t, natsd.Options{}), newWorld(t)
 	unpaid(w)
