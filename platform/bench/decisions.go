@@ -40,7 +40,7 @@ type Decision struct {
 
 // The bounds of the decisions, as multiples of their libraries.
 const (
-	// cheaper is for a library that was passed over: one of the reasons was what it costs, and should hold.
+	// cheaper is for a library that was passed over: what took its place should not take longer.
 	cheaper = 1
 	// builtOn is for a library that decides, or one that decides on less: what is added may take twice its time again.
 	builtOn = 3

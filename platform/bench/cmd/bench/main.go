@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -56,8 +55,14 @@ func main() {
 		measures = append(measures, dearest(decisions, bare))
 	}
 	fmt.Println()
-	if err := errors.Join(bench.Table(os.Stdout, measures), bench.DecisionTable(os.Stdout, decisions)); err != nil {
+	if err := bench.Table(os.Stdout, measures); err != nil {
 		fail(err)
+	}
+	if len(decisions) > 0 {
+		fmt.Println()
+		if err := bench.DecisionTable(os.Stdout, decisions); err != nil {
+			fail(err)
+		}
 	}
 	if err := bench.Write(*out, measures, decisions); err != nil {
 		fail(err)
