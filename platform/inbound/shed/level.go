@@ -18,8 +18,11 @@ const (
 	// keep is the share of the histogram that is kept from one window to the next. Some windows together hold enough calls
 	// to tell how priorities are spread.
 	keep = 0.8
-	// settle is the time within which a wait that falls must be on its way to the target for the level to stay.
+	// settle is the time within which a wait that falls must be on its way to the target for the level to stay; and the time
+	// that critical calls, let in alone, have to make it fall at all.
 	settle = time.Second
+	// slope is the part of the wait that may be left after settle for it to count as falling when critical calls are let in alone.
+	slope = 0.9
 	// severe is how many targets a mean wait must be for its growth to count. Below that it is mostly chance: calls do not
 	// come evenly, and of the few of a window now more and now less.
 	severe = 4
@@ -42,6 +45,10 @@ type level struct {
 	mean time.Duration
 	// calm is how many windows in a row were without overload.
 	calm int
+	// alone is since when critical calls have been let in alone, or since the wait was last seen to fall with them; zero
+	// when there are others. lone is the mean wait then.
+	alone time.Time
+	lone  time.Duration
 }
 
 func newLevel() *level { return &level{admit: all} }
@@ -78,12 +85,28 @@ func (l *level) end(now time.Time, span, target time.Duration, idle bool) {
 		if mean < severe*target {
 			grown = 0
 		}
-		l.down(max(0, grown.Seconds()/span.Seconds()))
+		if !l.falls(now, mean) {
+			l.down(max(0, grown.Seconds()/span.Seconds()))
+		}
 	}
 	l.begin, l.n, l.waits, l.mean = now, 0, 0, mean
 	for rank := range l.calls {
 		l.calls[rank] *= keep
 	}
+}
+
+// falls tells whether what is let in is critical alone, and the wait is to be given time to fall with that, however slowly:
+// what was let in before has yet to be served, and is no reason to turn critical calls away that could be served after it.
+func (l *level) falls(now time.Time, mean time.Duration) bool {
+	switch {
+	case l.admit > criticality.Bands:
+		l.alone = time.Time{}
+		return false
+	case l.alone.IsZero(), now.Sub(l.alone) >= settle && mean.Seconds() < slope*l.lone.Seconds():
+		l.alone, l.lone = now, mean
+		return true
+	}
+	return now.Sub(l.alone) < settle
 }
 
 // down turns away alpha of the calls that are admitted, and more when the wait has grown by growth seconds a second: then

@@ -41,7 +41,8 @@ func (r *replica) capacity() float64 { return float64(len(r.slots)) / r.service.
 // outcome is what became of the calls of some time.
 type outcome struct {
 	offered, admitted [criticality.Classes]float64
-	waited            time.Duration // of those admitted, in sum
+	turned            [criticality.Classes]float64 // away by the level
+	waited            time.Duration                // of those admitted, in sum
 	longest           time.Duration
 	span              time.Duration
 }
@@ -76,6 +77,7 @@ func (r *replica) offer(rate float64, span time.Duration) (o outcome) {
 		class := rank / criticality.Bands
 		o.offered[class]++
 		if !r.level.arrive(time.Unix(1000, 0).Add(r.now), rank, wait, target) {
+			o.turned[class]++
 			continue
 		}
 		if wait > time.Second {
@@ -101,7 +103,12 @@ func TestOverload(t *testing.T) {
 			if use < 0.87 || use > 1.01 {
 				t.Errorf("%v ×, seed %d: %.3f of the capacity is used, want 0.87 to 1.01", times, seed, use)
 			}
-			if o.mean() > 4*target {
+			// At 10 times the capacity critical calls alone are all that fits, and a wait that falls by chance spares them.
+			longest := 4 * target
+			if times == 10 {
+				longest = 6 * target
+			}
+			if o.mean() > longest {
 				t.Errorf("%v ×, seed %d: those admitted wait %v", times, seed, o.mean())
 			}
 			var share [criticality.Classes]float64
@@ -115,6 +122,22 @@ func TestOverload(t *testing.T) {
 			if share[criticality.Standard] > share[criticality.Critical] || share[criticality.Sheddable] > share[criticality.Standard] {
 				t.Errorf("%v ×, seed %d: shares admitted are %v, want them to fall from class to class", times, seed, share)
 			}
+		}
+	}
+}
+
+// A line that forms before the level knows of an overload is worked off by the critical calls, let in alone, as slowly as they
+// leave room for. That is no reason to turn them away.
+func TestCriticalStayWhileTheLineGetsShorter(t *testing.T) {
+	for seed := range uint64(20) {
+		r := newReplica(seed)
+		r.offer(0.5*r.capacity(), 5*time.Second)
+		o := r.offer(7.5*r.capacity(), 3*time.Second)
+		if turned := o.turned[criticality.Critical] / o.offered[criticality.Critical]; turned > 0.01 {
+			t.Errorf("seed %d: %.3f of the critical calls are turned away, which are 0.75 of the capacity", seed, turned)
+		}
+		if o.turned[criticality.Sheddable] < 0.9*o.offered[criticality.Sheddable] {
+			t.Errorf("seed %d: %.0f of %.0f sheddable calls are turned away", seed, o.turned[criticality.Sheddable], o.offered[criticality.Sheddable])
 		}
 	}
 }
