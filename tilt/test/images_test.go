@@ -98,7 +98,7 @@ func TestSupervise(t *testing.T) {
 	}
 	service := func(version, code string) string {
 		return "#!/bin/sh\ntrap 'echo " + version + " drains >>" + dir + "/said; kill $sleeping; exit " + code + "' TERM\n" +
-			"echo " + version + " \"$@\" >>" + dir + "/said\nsleep 600 & sleeping=$!\nwait\n"
+			"sleep 600 & sleeping=$!\necho " + version + " \"$@\" >>" + dir + "/said\nwait\n"
 	}
 	write("supervise", string(text))
 	write("spillway", service("first", "0"))
