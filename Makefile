@@ -18,6 +18,8 @@ TOOLS := $(addprefix bin/tools/,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-
 export GOFLAGS := -tags=grpcnotrace
 # How long one package's tests may take.
 TEST_TIMEOUT ?= 10m
+# How long `make fuzz` looks at each target.
+FUZZTIME ?= 20s
 # What `make up` hands to `spillway up`.
 UP_FLAGS ?=
 # Where `make scenarios` writes, the time-lapse of files without one of their own,
@@ -85,6 +87,10 @@ test-cluster: ## on a real Kubernetes: tickets, metrics, scaling, rolling restar
 .PHONY: test-tilt
 test-tilt: ## where Tilt is: bring everything up on the current context with `tilt ci`, images without a registry
 	@scripts/test-tilt
+
+.PHONY: fuzz
+fuzz: ## look for input that breaks a fuzz target, FUZZTIME (20s) for each
+	@scripts/fuzz $(FUZZTIME)
 
 .PHONY: lint
 lint: $(TOOLS) proto/imported ## format, staticcheck, buf lint, breaking changes, generated code up to date, shell

@@ -36,6 +36,7 @@ func TestMesh(t *testing.T) {
 		{"a ticket is bought in one trace", buyTicket},
 		{"load brings no error", offerLoad},
 		{"new replicas share the load at once and leave without a loss", scaleCatalog},
+		{"every term of what a service wants is told, and they multiply out", explainEach},
 		{"a rolling update of every service loses nothing", restartEach},
 		{"the control plane dies and comes back", killConductor},
 		{"invariants outlive crashes", killEach},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +32,58 @@ func TestValid(t *testing.T) {
 			t.Errorf("Valid(%q) = %v", name, got)
 		}
 	}
+}
+
+// label is a DNS label that begins with a letter (RFC 1035, 2.3.1), in lower case.
+var label = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// FuzzFromIncoming has calls whose header has no, one or two values, over connections with and without a certificate. Whatever
+// they are, a call is let in under a name that may be a service's and that its certificate allows, or as an outsider's, or it
+// is refused; and at the edge nobody gets a name by metadata.
+func FuzzFromIncoming(f *testing.F) {
+	for _, name := range []string{"order", "seat-map-2", "", "external", "Order", "2order", "-a", "a-", "a_b", "a\n", "a,b", "\u00f6", "\xff", strings.Repeat("a", 63), strings.Repeat("a", 64)} {
+		f.Add(uint8(1), name, "payment", true, name)
+		f.Add(uint8(1), name, "payment", true, "gateway")
+		f.Add(uint8(0), "", "", true, name)
+		f.Add(uint8(1), name, "payment", false, "")
+		f.Add(uint8(2), name, name, false, "")
+	}
+	f.Fuzz(func(t *testing.T, n uint8, first, second string, certified bool, proven string) {
+		name := func(s string) bool { return label.MatchString(s) && s != identity.External }
+		if got := identity.Valid(first); got != name(first) {
+			t.Errorf("Valid(%q) = %v", first, got)
+		}
+		values := []string{first, second}[:n%3]
+		call := incoming(t, values...)
+		if certified {
+			call = shown(call, proven)
+		}
+		caller, welcome := identity.External, false
+		switch {
+		case len(values) == 1:
+			if welcome = name(first) && (!certified || first == proven); welcome {
+				caller = first
+			}
+		case len(values) == 0:
+			if welcome = true; certified && name(proven) {
+				caller = proven
+			}
+		}
+		ctx, err := identity.FromIncoming(call)
+		if got := identity.Caller(ctx); got != caller || (err == nil) != welcome {
+			t.Errorf("names %q, certificate %v for %q: caller %q, error %v", values, certified, proven, got, err)
+		}
+		if err != nil && (problem.Reason(err) != problem.CallerInvalid || problem.From(err).Code != codes.InvalidArgument) {
+			t.Errorf("names %q are refused with %v", values, err)
+		}
+		caller = identity.External
+		if certified && name(proven) {
+			caller = proven
+		}
+		if ctx, err = identity.FromIncoming(identity.Outside(call)); identity.Caller(ctx) != caller || err != nil {
+			t.Errorf("at the edge, names %q, certificate %v for %q: caller %q, error %v", values, certified, proven, identity.Caller(ctx), err)
+		}
+	})
 }
 
 func incoming(t *testing.T, values ...string) context.Context {

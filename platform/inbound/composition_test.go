@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,13 +33,15 @@ import (
 type overloaded struct {
 	knobs    *knobs.Set
 	registry *prometheus.Registry
-	client   sessionv1.SessionServiceClient
-	end      func()
+	chain    *inbound.Chain
+	answer   func() error // what who is served gets
+	door     atomic.Pointer[bufconn.Listener]
+	stop     func() // of the server that there is
 }
 
-func overload(t *testing.T, config capacity.Config, values map[string]string) *overloaded {
+func overload(t *testing.T, config capacity.Config, values map[string]string, answer func() error) *overloaded {
 	t.Helper()
-	o := &overloaded{knobs: knobs.NewSet(), registry: prometheus.NewPedanticRegistry()}
+	o := &overloaded{knobs: knobs.NewSet(), registry: prometheus.NewPedanticRegistry(), answer: answer}
 	station, err := capacity.New(config, o.registry)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +52,7 @@ func overload(t *testing.T, config capacity.Config, values map[string]string) *o
 	}
 	refuse := o.knobs.Bool("deadline.refuse", true, "as boot declares it")
 	refuse.OnChange(station.SetRefuse)
-	chain, err := inbound.New(inbound.Config{DefaultDeadline: 5 * time.Second, MinimumDeadline: 5 * time.Millisecond, RefuseLate: refuse.Get},
+	o.chain, err = inbound.New(inbound.Config{DefaultDeadline: 5 * time.Second, MinimumDeadline: 5 * time.Millisecond, RefuseLate: refuse.Get},
 		inbound.Replica{Service: "session", Log: slog.New(slog.DiscardHandler), Registry: o.registry, Knobs: o.knobs, Refused: refused, Station: station})
 	if err != nil {
 		t.Fatal(err)
@@ -57,31 +60,45 @@ func overload(t *testing.T, config capacity.Config, values map[string]string) *o
 	if err := o.knobs.Apply(values); err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(chain.ServerOptions()...)
-	sessionv1.RegisterSessionServiceServer(server, sessions{touch: func(context.Context, *sessionv1.TouchRequest) (*sessionv1.TouchResponse, error) {
-		return &sessionv1.TouchResponse{}, nil
-	}})
-	lis := bufconn.Listen(1 << 20)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(lis) })
-	conn, err := grpc.NewClient("passthrough:///bubble", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.client = sessionv1.NewSessionServiceClient(conn)
-	o.end = func() {
-		_ = conn.Close()
-		server.Stop()
-		serving.Wait()
-	}
+	o.serve()
 	return o
 }
 
-// counted sums a metric over the series with the given labels.
-func (o *overloaded) counted(t *testing.T, name string, labels map[string]string) (total int) {
+// serve begins a server, the first or one in place of one that was stopped.
+func (o *overloaded) serve() {
+	server := grpc.NewServer(o.chain.ServerOptions()...)
+	sessionv1.RegisterSessionServiceServer(server, sessions{touch: func(context.Context, *sessionv1.TouchRequest) (*sessionv1.TouchResponse, error) {
+		return &sessionv1.TouchResponse{}, o.answer()
+	}})
+	lis := bufconn.Listen(1 << 20)
+	o.door.Store(lis)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(lis) })
+	o.stop = func() {
+		server.Stop()
+		serving.Wait()
+	}
+}
+
+// dial connects to the server that there is. The connection is closed before the bubble ends.
+func (o *overloaded) dial(t *testing.T, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	families, err := o.registry.Gather()
+	conn, err := grpc.NewClient("passthrough:///bubble", append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return o.door.Load().DialContext(ctx) }))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// fine is what a server answers that is well.
+func fine() error { return nil }
+
+// counted sums a metric over the series with the given labels.
+func counted(t *testing.T, registry *prometheus.Registry, name string, labels map[string]string) (total int) {
+	t.Helper()
+	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,8 +151,9 @@ func TestProtectionsTogether(t *testing.T) {
 						values[k] = v
 					}
 				}
-				o := overload(t, capacity.Config{Slots: 5, ServiceTime: 40 * time.Millisecond, Distribution: capacity.Exponential, Seed: 1}, values)
-				defer o.end()
+				o := overload(t, capacity.Config{Slots: 5, ServiceTime: 40 * time.Millisecond, Distribution: capacity.Exponential, Seed: 1}, values, fine)
+				defer func() { o.stop() }()
+				client := sessionv1.NewSessionServiceClient(o.dial(t))
 				const perSecond, duration = 125, 5 * time.Second
 				var mu sync.Mutex
 				var sent, served [criticality.Classes]int
@@ -153,7 +171,7 @@ func TestProtectionsTogether(t *testing.T) {
 						defer cancel()
 						ctx = metadata.AppendToOutgoingContext(ctx, criticality.Header, criticality.Text(class, band))
 						from := time.Now()
-						_, err := o.client.Touch(ctx, &sessionv1.TouchRequest{Token: "t"})
+						_, err := client.Touch(ctx, &sessionv1.TouchRequest{Token: "t"})
 						if took := time.Since(from); took > time.Second {
 							t.Errorf("a call with a second was kept for %v", took)
 						}
@@ -188,8 +206,8 @@ func TestProtectionsTogether(t *testing.T) {
 				}
 				for by, n := range refused {
 					ends += n
-					if counted := o.counted(t, "spillway_refused_total", map[string]string{"by": by}); counted != n {
-						t.Errorf("%s refused %d and counted %d", by, n, counted)
+					if got := counted(t, o.registry, "spillway_refused_total", map[string]string{"by": by}); got != n {
+						t.Errorf("%s refused %d and counted %d", by, n, got)
 					}
 					if !slices.Contains(test.by, by) {
 						t.Errorf("%s refused %d, although it is off", by, n)
@@ -199,7 +217,7 @@ func TestProtectionsTogether(t *testing.T) {
 					t.Errorf("%d calls ended, %d were sent", ends, all)
 				}
 				for _, gauge := range []string{"spillway_queue_length", "spillway_concurrency_in_flight"} {
-					if n := o.counted(t, gauge, nil); n != 0 {
+					if n := counted(t, o.registry, gauge, nil); n != 0 {
 						t.Errorf("%s is %d at the end", gauge, n)
 					}
 				}
