@@ -78,11 +78,12 @@ func (g *Gate) admit(ctx context.Context, method string, now time.Time) bool {
 	return admitted
 }
 
-func (g *Gate) hear(method string, t *backpressure.Tightest) {
+// hear takes note of what the answer of a call of method told at now.
+func (g *Gate) hear(method string, t *backpressure.Tightest, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if v, pressure := g.valves[method], t.Pressure(); v != nil && pressure > 0 {
-		v.hear(pressure)
+		v.hear(now, pressure)
 	}
 }
 
@@ -97,7 +98,7 @@ func (g *Gate) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	}
 	t := &backpressure.Tightest{}
 	resp, err := handler(backpressure.With(ctx, t), req)
-	g.hear(info.FullMethod, t)
+	g.hear(info.FullMethod, t, time.Now())
 	return resp, err
 }
 

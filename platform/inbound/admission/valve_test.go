@@ -6,12 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"spillway.dev/platform/backpressure"
 	"spillway.dev/platform/criticality"
 )
 
-// plant is a dependency that serves capacity calls a second of a route that is offered load.
+// plant is a dependency that serves capacity calls a second of a route that is offered load. It measures its pressure as
+// services do, and tells it at once.
 type plant struct {
 	valve    *valve
+	meter    backpressure.Meter
 	now      time.Time
 	rng      *rand.Rand
 	capacity float64
@@ -19,7 +22,6 @@ type plant struct {
 
 // second offers load calls for a second and tells how many of each class were let in and offered.
 func (p *plant) second(load int, classes [criticality.Classes]float64) (in, offered [criticality.Classes]int) {
-	admitted := 0
 	for i := range load {
 		class, draw := criticality.Class(0), p.rng.Float64()
 		for draw >= classes[class] {
@@ -27,14 +29,12 @@ func (p *plant) second(load int, classes [criticality.Classes]float64) (in, offe
 			class++
 		}
 		offered[class]++
-		at := p.now.Add(time.Duration(i) * time.Second / time.Duration(load))
+		at := p.now.Add(time.Duration((float64(i) + p.rng.Float64()) * float64(time.Second) / float64(load)))
 		if p.valve.admit(at, criticality.Rank(class, criticality.Band(p.rng.IntN(criticality.Bands)))) {
 			in[class]++
-			admitted++
+			p.meter.Count(at)
+			p.valve.hear(at, max(0, (1+0.16*p.rng.NormFloat64())*p.meter.Rate(at)/p.capacity))
 		}
-	}
-	for range admitted {
-		p.valve.hear(max(0, (1+0.16*p.rng.NormFloat64())*float64(admitted)/p.capacity))
 	}
 	p.now = p.now.Add(time.Second)
 	return in, offered
@@ -86,6 +86,32 @@ func TestCriticalPeopleAreServedWhileTheyFit(t *testing.T) {
 	}
 }
 
+func TestARushTurnsNobodyCriticalAway(t *testing.T) {
+	in, offered := 0, 0
+	for seed := range uint64(20) {
+		p := &plant{valve: newValve(), now: time.Unix(1000, 0), rng: rand.New(rand.NewPCG(seed, 11)), capacity: 80}
+		p.now = p.now.Add(time.Duration(p.rng.Int64N(int64(period)))) // nothing tells the valve when a rush begins
+		shares := [criticality.Classes]float64{0.25, 0.4, 0.35}
+		for range 5 {
+			p.second(24, shares)
+		}
+		late := 0
+		for s := range 10 { // 60/s of 240/s are critical, and fit; as many others as fit besides
+			i, o := p.second(240, shares)
+			in, offered = in+i[criticality.Critical], offered+o[criticality.Critical]
+			if s >= 2 {
+				late += sum(i)
+			}
+		}
+		if got := float64(late) / 8; got < 0.88*80*target || got > 1.1*80*target {
+			t.Errorf("seed %d: %.0f/s are let in from the third second on, want about %.0f", seed, got, 80*target)
+		}
+	}
+	if float64(in) < 0.99*float64(offered) {
+		t.Errorf("in the first ten seconds of 20 rushes %d of %d critical calls are let in, want 99 %%", in, offered)
+	}
+}
+
 func TestAnEdgeOpensAgain(t *testing.T) {
 	p := &plant{valve: newValve(), now: time.Unix(1000, 0), rng: rand.New(rand.NewPCG(3, 3)), capacity: 100}
 	all := [criticality.Classes]float64{0, 1, 0}
@@ -110,16 +136,16 @@ func FuzzNextStaysWithinItsBounds(f *testing.F) {
 	f.Add(1.0, 2.0)
 	f.Add(0.02, 1000.0)
 	f.Add(0.5, 0.0)
-	f.Fuzz(func(t *testing.T, open, pressure float64) {
-		if !(open >= least && open <= 1) || !(pressure >= 0 && pressure <= 1000) {
+	f.Fuzz(func(t *testing.T, open, demand float64) {
+		if !(open >= least && open <= 1) || !(demand >= 0 && demand <= 1000/least) {
 			return // never so
 		}
-		got := next(open, pressure)
+		got := next(open, demand)
 		if !(got >= least && got <= 1) {
-			t.Fatalf("next(%v, %v) = %v", open, pressure, got)
+			t.Fatalf("next(%v, %v) = %v", open, demand, got)
 		}
-		if pressure > target && got > open {
-			t.Fatalf("next(%v, %v) = %v: opened under pressure", open, pressure, got)
+		if open*demand > target && got > open {
+			t.Fatalf("next(%v, %v) = %v: opened under pressure", open, demand, got)
 		}
 	})
 }
